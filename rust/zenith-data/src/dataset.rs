@@ -1,0 +1,41 @@
+//! What a format is to the rest of the engine: a schema, blocks, and a decoder that is brought bytes.
+
+use bytes::Bytes;
+
+use crate::field::Schema;
+use crate::rows::Rows;
+use crate::storage::{Range, Source};
+use crate::Result;
+
+/// An independently readable unit: a Parquet row group (or a page-aligned part of one), an Arrow record batch, a span
+/// of a CSV file, 4 MiB of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    pub rows: u64,
+    /// Bytes of its samples once decoded, estimated before decoding.
+    pub decoded_bytes: u64,
+}
+
+/// An opened dataset of one format: immutable, and pure but for the bytes it is brought.
+pub trait Dataset: Send + Sync + std::fmt::Debug {
+    /// The name users know the format by, such as `Parquet`.
+    fn format(&self) -> &'static str;
+
+    fn schema(&self) -> &Schema;
+
+    fn sources(&self) -> &[Source];
+
+    /// The blocks in file order; sample numbers run through them.
+    fn blocks(&self) -> &[Block];
+
+    /// Identity of the content: relative names, sizes, row counts, footers or samples of the bytes, schema,
+    /// projection and filter; no times and no directories. 32 hexadecimal digits.
+    fn fingerprint(&self) -> &str;
+
+    /// Which ranges must be brought to decode `block`. Sorted by offset, merged where they are near.
+    fn ranges(&self, block: usize) -> Vec<Range>;
+
+    /// Decodes `block` from the bytes of `ranges(block)`, in that order, appending its samples to `rows` (which is
+    /// empty and has this dataset's layout). Appends exactly `blocks()[block].rows` samples or returns an error.
+    fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()>;
+}

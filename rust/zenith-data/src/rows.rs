@@ -1,0 +1,372 @@
+//! Decoded samples of one block: dense fields row by row, so that a shuffled batch copies whole rows, in chunks that
+//! are freed (and recycled) one by one as the plan has used them up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytemuck::Pod;
+
+use crate::field::Schema;
+use crate::{Error, Result};
+
+/// Decoded bytes aimed at in one chunk: large enough to amortise the bookkeeping, small enough to free early.
+const CHUNK_BYTES_AIM: usize = 1 << 20;
+/// Rows that are transposed together, so that their bytes stay in the first-level cache while columns are written.
+const TILE_BYTES: usize = 16 << 10;
+
+/// Where each field lies in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowLayout {
+    stride: usize,
+    /// Byte offset in the row of each dense field, or the index among the varying fields.
+    slots: Vec<Slot>,
+    varying: usize,
+    chunk_rows: usize,
+}
+
+/// The place of one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    Dense { offset: usize, width: usize },
+    Varying { index: usize },
+}
+
+impl RowLayout {
+    pub fn new(schema: &Schema) -> Self {
+        let mut stride = 0;
+        let mut varying = 0;
+        let mut slots = Vec::with_capacity(schema.fields.len());
+        for field in &schema.fields {
+            slots.push(match field.kind.width() {
+                Some(width) => {
+                    let offset = stride;
+                    stride += width;
+                    Slot::Dense { offset, width }
+                }
+                None => {
+                    varying += 1;
+                    Slot::Varying { index: varying - 1 }
+                }
+            });
+        }
+        // Rows begin on four bytes where they are not tiny, so that a copy of a row is made of whole words.
+        let stride = if stride > 8 { stride.next_multiple_of(4) } else { stride };
+        let aim = (CHUNK_BYTES_AIM / (stride + 32 * varying).max(1)).clamp(64, 1 << 16);
+        let chunk_rows = if aim.is_power_of_two() { aim } else { aim.next_power_of_two() / 2 };
+        Self { stride, slots, varying, chunk_rows }
+    }
+
+    /// Bytes of the dense part of a row.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub fn slot(&self, field: usize) -> Slot {
+        self.slots[field]
+    }
+
+    /// Rows in a full chunk; a power of two.
+    pub fn chunk_rows(&self) -> usize {
+        self.chunk_rows
+    }
+}
+
+/// Values of one field of varying size: `offsets[i]..offsets[i + 1]` are the bytes of row `i` of the chunk.
+#[derive(Debug, Clone)]
+pub struct Varying {
+    offsets: Vec<u64>,
+    bytes: Vec<u8>,
+}
+
+impl Varying {
+    fn new() -> Self {
+        Self { offsets: vec![0], bytes: Vec::new() }
+    }
+
+    pub fn get(&self, row: usize) -> &[u8] {
+        &self.bytes[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
+}
+
+/// Up to `chunk_rows` consecutive rows.
+#[derive(Debug)]
+pub struct Chunk {
+    /// `u64` elements give the bytes an alignment that every element type accepts.
+    dense: Vec<u64>,
+    varying: Vec<Varying>,
+    pool: Option<Arc<RowPool>>,
+}
+
+impl Chunk {
+    /// The dense bytes of all rows, `stride` apart.
+    pub fn dense(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.dense)
+    }
+
+    pub fn varying(&self, index: usize) -> &Varying {
+        &self.varying[index]
+    }
+
+    /// Heap bytes that dropping this chunk gives back.
+    pub fn heap_bytes(&self) -> usize {
+        let varying: usize = self.varying.iter().map(|v| v.bytes.capacity() + 8 * v.offsets.capacity()).sum();
+        8 * self.dense.capacity() + varying
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.put(std::mem::take(&mut self.dense));
+        }
+    }
+}
+
+/// Recycles the dense memory of chunks, which are all of one size: fresh pages cost more than decoding into warm ones.
+#[derive(Debug, Default)]
+pub struct RowPool {
+    free: Mutex<Vec<Vec<u64>>>,
+    keep_max: usize,
+}
+
+impl RowPool {
+    /// Keeps at most `keep_max` unused chunks.
+    pub fn new(keep_max: usize) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), keep_max })
+    }
+
+    fn take(&self, words: usize) -> Vec<u64> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        match free.pop() {
+            Some(memory) if memory.len() == words => memory,
+            _ => {
+                drop(free);
+                vec![0; words]
+            }
+        }
+    }
+
+    fn put(&self, memory: Vec<u64>) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < self.keep_max {
+            free.push(memory);
+        }
+    }
+}
+
+/// A column to be written into rows: values of one width, whatever their meaning.
+#[derive(Debug, Clone, Copy)]
+pub enum Column<'a> {
+    W1(&'a [u8]),
+    W2(&'a [u16]),
+    W4(&'a [u32]),
+    W8(&'a [u64]),
+    /// `width` bytes a value, such as the elements of a fixed-size list.
+    Wide { width: usize, bytes: &'a [u8] },
+}
+
+impl Column<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Column::W1(v) => v.len(),
+            Column::W2(v) => v.len(),
+            Column::W4(v) => v.len(),
+            Column::W8(v) => v.len(),
+            Column::Wide { width, bytes } => bytes.len() / (*width).max(1),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Column::W1(_) => 1,
+            Column::W2(_) => 2,
+            Column::W4(_) => 4,
+            Column::W8(_) => 8,
+            Column::Wide { width, .. } => *width,
+        }
+    }
+}
+
+/// The samples of one block, being filled by a decoder or read by the pipeline.
+#[derive(Debug)]
+pub struct Rows {
+    layout: Arc<RowLayout>,
+    chunks: Vec<Chunk>,
+    pool: Arc<RowPool>,
+    /// Rows that each field has so far (dense fields by their first column), so that a short column is noticed.
+    dense_rows: usize,
+    varying_rows: Vec<usize>,
+}
+
+impl Rows {
+    pub fn new(layout: Arc<RowLayout>, pool: Arc<RowPool>) -> Self {
+        let varying_rows = vec![0; layout.varying];
+        Self { layout, chunks: Vec::new(), pool, dense_rows: 0, varying_rows }
+    }
+
+    pub fn layout(&self) -> &Arc<RowLayout> {
+        &self.layout
+    }
+
+    /// Rows that every field has.
+    pub fn len(&self) -> Result<usize> {
+        let dense = (self.layout.stride > 0).then_some(self.dense_rows);
+        let mut counts = dense.into_iter().chain(self.varying_rows.iter().copied());
+        let first = counts.next().unwrap_or(0);
+        if counts.all(|count| count == first) {
+            Ok(first)
+        } else {
+            Err(Error::corrupt("the columns of a block have different lengths"))
+        }
+    }
+
+    fn chunk_for(&mut self, row: usize) -> &mut Chunk {
+        let index = row / self.layout.chunk_rows;
+        while self.chunks.len() <= index {
+            let words = (self.layout.chunk_rows * self.layout.stride).div_ceil(8);
+            self.chunks.push(Chunk {
+                dense: self.pool.take(words),
+                varying: (0..self.layout.varying).map(|_| Varying::new()).collect(),
+                pool: Some(self.pool.clone()),
+            });
+        }
+        &mut self.chunks[index]
+    }
+
+    /// Appends rows given as columns: each at its byte offset in the row, all of one length. Together the columns of
+    /// one call must cover the dense part of the row: memory is recycled, so what is not written is another sample's.
+    pub fn append_columns(&mut self, columns: &[(usize, Column<'_>)]) -> Result<()> {
+        let Some((_, first)) = columns.first() else { return Ok(()) };
+        let total = first.len();
+        let stride = self.layout.stride;
+        for (offset, column) in columns {
+            if column.len() != total {
+                return Err(Error::corrupt("the columns of a block have different lengths"));
+            }
+            if offset + column.width() > stride {
+                return Err(Error::internal("a column lies outside the row"));
+            }
+        }
+        let tile_rows_max = (TILE_BYTES / stride.max(1)).max(8);
+        let mut done = 0;
+        while done < total {
+            let row = self.dense_rows;
+            let chunk_rows = self.layout.chunk_rows;
+            let in_chunk = row % chunk_rows;
+            let count = tile_rows_max.min(chunk_rows - in_chunk).min(total - done);
+            let chunk = self.chunk_for(row);
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut chunk.dense);
+            let tile = &mut bytes[in_chunk * stride..(in_chunk + count) * stride];
+            write_tile(tile, stride, columns, done, count);
+            done += count;
+            self.dense_rows += count;
+        }
+        Ok(())
+    }
+
+    /// Appends one value of a varying field.
+    pub fn push_varying(&mut self, index: usize, value: &[u8]) {
+        let row = self.varying_rows[index];
+        let varying = &mut self.chunk_for(row).varying[index];
+        varying.bytes.extend_from_slice(value);
+        varying.offsets.push(varying.bytes.len() as u64);
+        self.varying_rows[index] += 1;
+    }
+
+    /// The chunks in row order; every one but the last is full.
+    pub fn into_chunks(self) -> Vec<Chunk> {
+        self.chunks
+    }
+
+    /// The dense bytes of one row.
+    pub fn dense_row(&self, row: usize) -> &[u8] {
+        let (chunk, start) = (row / self.layout.chunk_rows, row % self.layout.chunk_rows * self.layout.stride);
+        &self.chunks[chunk].dense()[start..start + self.layout.stride]
+    }
+
+    /// One value of a varying field.
+    pub fn varying(&self, index: usize, row: usize) -> &[u8] {
+        self.chunks[row / self.layout.chunk_rows].varying[index].get(row % self.layout.chunk_rows)
+    }
+}
+
+fn write_tile(tile: &mut [u8], stride: usize, columns: &[(usize, Column<'_>)], from: usize, count: usize) {
+    for (offset, column) in columns {
+        match column {
+            Column::W1(values) => write_column(tile, stride, *offset, &values[from..from + count]),
+            Column::W2(values) => write_column(tile, stride, *offset, &values[from..from + count]),
+            Column::W4(values) => write_column(tile, stride, *offset, &values[from..from + count]),
+            Column::W8(values) => write_column(tile, stride, *offset, &values[from..from + count]),
+            Column::Wide { width, bytes } => {
+                let values = &bytes[from * width..(from + count) * width];
+                if *width == stride {
+                    tile.copy_from_slice(values);
+                } else if *width > 0 {
+                    for (row, value) in tile.chunks_exact_mut(stride).zip(values.chunks_exact(*width)) {
+                        row[*offset..*offset + width].copy_from_slice(value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn write_column<T: Pod>(tile: &mut [u8], stride: usize, offset: usize, values: &[T]) {
+    let width = size_of::<T>();
+    if stride == width {
+        tile.copy_from_slice(bytemuck::cast_slice(values));
+        return;
+    }
+    for (row, value) in tile.chunks_exact_mut(stride).zip(values) {
+        row[offset..offset + width].copy_from_slice(bytemuck::bytes_of(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::{DType, Field, FieldKind};
+
+    #[test]
+    fn columns_come_back_row_by_row_across_chunks() {
+        let schema = Schema::new(vec![
+            Field::dense("x", DType::F32, vec![3]),
+            Field { name: "s".into(), kind: FieldKind::Text, unit: None },
+            Field::dense("y", DType::I64, vec![]),
+        ]);
+        let layout = Arc::new(RowLayout::new(&schema));
+        let count = layout.chunk_rows() + 100;
+        let mut rows = Rows::new(layout.clone(), RowPool::new(4));
+        let columns: Vec<Vec<u32>> = (0..3).map(|c| (0..count as u32).map(|r| r * 3 + c).collect()).collect();
+        let labels: Vec<u64> = (0..count as u64).collect();
+        for part in [0..77, 77..count] {
+            let mut views: Vec<(usize, Column<'_>)> =
+                (0..3).map(|c| (4 * c, Column::W4(&columns[c][part.clone()]))).collect();
+            views.push((12, Column::W8(&labels[part])));
+            rows.append_columns(&views).unwrap();
+        }
+        assert!(rows.len().is_err(), "the text field has no rows yet");
+        for r in 0..count {
+            rows.push_varying(0, r.to_string().as_bytes());
+        }
+        assert_eq!(rows.len().unwrap(), count);
+        for r in 0..count {
+            let row = rows.dense_row(r);
+            let x: Vec<u32> = row[..12].chunks(4).map(bytemuck::pod_read_unaligned).collect();
+            assert_eq!(x, [r as u32 * 3, r as u32 * 3 + 1, r as u32 * 3 + 2]);
+            assert_eq!(bytemuck::pod_read_unaligned::<u64>(&row[12..20]), r as u64);
+            assert_eq!(rows.varying(0, r), r.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_short_or_misplaced_column_is_refused() {
+        let schema = Schema::new(vec![Field::dense("x", DType::U8, vec![2])]);
+        let mut rows = Rows::new(Arc::new(RowLayout::new(&schema)), RowPool::new(0));
+        assert!(rows.append_columns(&[(0, Column::W1(&[1, 2])), (1, Column::W1(&[1]))]).is_err());
+        assert!(rows.append_columns(&[(0, Column::W1(&[1])), (2, Column::W1(&[1]))]).is_err());
+    }
+}
