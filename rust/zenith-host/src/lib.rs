@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Memory and machine: slabs that batches are written into, what the machine has, and whether we are in a forked child.
+//! Start at `SlabPool`; `fork::generation` tells a child process from its parent.
+//! Invariants: SLAB-1 a slab's memory is initialised, exclusively owned and aligned to 64; SLAB-2 memory goes back to a
+//! pool only of the process that made it. Refuses to: open sockets, link CUDA, read the environment. Tests: in each module.
+
+pub mod fork;
+pub mod slab;
+pub mod topology;
+
+pub use slab::{Slab, SlabPool};

@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Brings bytes from local files into host buffers.
+//! Start at `LocalFiles`, which implements `zenith_data::storage::Storage`.
+//! Invariants: IO-1 a read returns every byte asked for or an error; IO-2 a file that changed since it was listed is
+//! `DatasetChanged`, never other bytes. Refuses to: decode formats, touch a GPU, read the environment. Tests: in each module.
+
+mod listing;
+mod local;
+
+pub use local::LocalFiles;

@@ -1,0 +1,139 @@
+//! From a path, directory or glob to the files it means, in bytewise order.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use zenith_data::storage::Source;
+use zenith_data::{Error, ErrorKind, Result};
+
+/// Directories below the listed one that are looked into; deeper trees are refused rather than walked for ever.
+const DEPTH_MAX: usize = 32;
+
+/// The files `pattern` means: the file itself, every visible file below a directory, or what a glob matches.
+pub(crate) fn list(pattern: &str) -> Result<Vec<Source>> {
+    let path = Path::new(pattern);
+    let (root, mut files) = if path.is_dir() {
+        let mut files = Vec::new();
+        walk(path, 0, &mut files)?;
+        (path.to_path_buf(), files)
+    } else if path.exists() || !pattern.contains(['*', '?', '[']) {
+        (path.parent().unwrap_or(Path::new("")).to_path_buf(), vec![path.to_path_buf()])
+    } else {
+        (fixed_part(pattern), matches(pattern)?)
+    };
+    files.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    if files.is_empty() {
+        let what = if path.is_dir() { "the directory holds no visible files" } else { "no file matches this pattern" };
+        return Err(Error::new(ErrorKind::NotFound, format!("{what}. Check the path")).in_file(pattern));
+    }
+    files.iter().map(|file| source(&root, file)).collect()
+}
+
+/// What identifies the content of an open or listed file, as far as the file system tells.
+pub(crate) fn version(metadata: &fs::Metadata) -> String {
+    format!("{}:{}.{:09}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// Says which operation failed on which file, and what a person can do about it.
+pub(crate) fn io_error(error: &std::io::Error, doing: &str, file: &str) -> Error {
+    let (kind, remedy) = match error.kind() {
+        std::io::ErrorKind::NotFound => (ErrorKind::NotFound, "Check the path"),
+        std::io::ErrorKind::PermissionDenied => (ErrorKind::Io, "Check the permissions of the file and its directories"),
+        _ => (ErrorKind::Io, "Check the disk or mount that holds the file"),
+    };
+    Error::new(kind, format!("cannot {doing}: {error}. {remedy}")).in_file(file)
+}
+
+fn source(root: &Path, file: &Path) -> Result<Source> {
+    let shown = file.to_string_lossy();
+    let metadata = fs::metadata(file).map_err(|error| io_error(&error, "open the file", &shown))?;
+    if !metadata.is_file() {
+        let message = "not a regular file. Give a file, a directory or a glob";
+        return Err(Error::invalid(message).in_file(&shown));
+    }
+    let location = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let location = location.to_str().ok_or_else(|| Error::invalid("the path is not valid UTF-8").in_file(&shown))?;
+    let name = file.strip_prefix(root).unwrap_or(file).to_string_lossy();
+    let name = if name.is_empty() { shown } else { name };
+    let version = version(&metadata);
+    Ok(Source { location: location.to_owned(), name: name.into_owned(), len: metadata.len(), version })
+}
+
+fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = directory.to_string_lossy();
+    if depth > DEPTH_MAX {
+        return Err(Error::invalid(format!("directories are nested deeper than {DEPTH_MAX}")).in_file(&shown));
+    }
+    let entries = fs::read_dir(directory).map_err(|error| io_error(&error, "list the directory", &shown))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| io_error(&error, "list the directory", &shown))?;
+        if is_hidden(&entry.file_name()) {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, depth + 1, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Names with a leading dot or underscore are bookkeeping (`_SUCCESS`, `.crc`), as Spark, Hive and pyarrow have it.
+fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    matches!(name.as_encoded_bytes().first(), Some(b'.' | b'_'))
+}
+
+fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let paths = glob::glob_with(pattern, options)
+        .map_err(|error| Error::invalid(format!("bad glob pattern: {error}")).in_file(pattern))?;
+    let mut files = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| io_error(error.error(), "list the directory", pattern))?;
+        if path.is_file() && !path.file_name().is_some_and(is_hidden) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The directories before the first wildcard.
+fn fixed_part(pattern: &str) -> PathBuf {
+    Path::new(pattern).components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '['])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(pattern: &Path) -> Vec<String> {
+        list(pattern.to_str().unwrap()).unwrap().into_iter().map(|source| source.name).collect()
+    }
+
+    #[test]
+    fn directories_and_globs_are_sorted_by_bytes_and_skip_hidden_files() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b.x", "a.x", "Z.x", ".hidden", "_SUCCESS", "sub/c.x", ".git/d.x"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        assert_eq!(names(root.path()), ["Z.x", "a.x", "b.x", "sub/c.x"]);
+        assert_eq!(names(&root.path().join("*.x")), ["Z.x", "a.x", "b.x"]);
+        assert_eq!(names(&root.path().join("a.x")), ["a.x"]);
+    }
+
+    #[test]
+    fn nothing_found_is_an_error_that_names_the_pattern() {
+        let root = tempfile::tempdir().unwrap();
+        for pattern in ["", "no/such.parquet", "*.parquet"] {
+            let pattern = root.path().join(pattern);
+            let error = list(pattern.to_str().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            assert!(error.to_string().contains(pattern.to_str().unwrap()), "{error}");
+        }
+    }
+}
