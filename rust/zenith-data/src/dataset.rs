@@ -1,9 +1,11 @@
 //! What a format is to the rest of the engine: a schema, blocks, and a decoder that is brought bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::field::Schema;
-use crate::rows::Rows;
+use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
 use crate::Result;
 
@@ -24,6 +26,18 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     fn schema(&self) -> &Schema;
 
     fn sources(&self) -> &[Source];
+
+    /// How its samples lie in `Rows`.
+    fn layout(&self) -> RowLayout {
+        RowLayout::new(self.schema())
+    }
+
+    /// The dataset as it is in `epoch`, where its samples themselves depend on it (random windows); `None` if they do
+    /// not, or if this is it.
+    fn at_epoch(&self, epoch: u64) -> Option<Arc<dyn Dataset>> {
+        let _ = epoch;
+        None
+    }
 
     /// The blocks in file order; sample numbers run through them.
     fn blocks(&self) -> &[Block];

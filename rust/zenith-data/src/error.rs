@@ -27,11 +27,13 @@ pub enum ErrorKind {
     State = 8,
     /// A fault of the engine itself; please report it.
     Internal = 9,
+    /// An iterator of the parent process was used after a fork. Create a new one.
+    Forked = 10,
 }
 
 impl ErrorKind {
     /// Every kind, so that documents and tests can walk the list.
-    pub const ALL: [ErrorKind; 9] = [
+    pub const ALL: [ErrorKind; 10] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::Io,
@@ -41,6 +43,7 @@ impl ErrorKind {
         ErrorKind::DatasetChanged,
         ErrorKind::State,
         ErrorKind::Internal,
+        ErrorKind::Forked,
     ];
 }
 
@@ -83,6 +86,13 @@ impl Error {
 
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    /// The same error in other words.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
     }
 
     /// Names the file, unless a deeper layer already did.

@@ -2,15 +2,27 @@
 //! Start at `plan::Plan` (the order), `dataset::Dataset` (a format), `pipeline::Pipeline` (batches).
 //! Invariants: PLAN-1 order is a pure function of (seed, epoch, lanes, window, position); DATA-1 a block decodes to the
 //! same samples whoever asks; PIPE-1 batches leave in position order; PIPE-2 nothing waits for the consumer's references.
-//! Refuses to: do I/O, read the environment or a clock, use unsafe code. Tests: in each module and `tests/it/main.rs`.
+//! Refuses to: do I/O, read the environment or a clock, use unsafe code. Tests: in each module.
 #![forbid(unsafe_code)]
 
-pub mod error;
 pub mod field;
-pub mod rows;
-pub mod storage;
+
+pub mod plan;
+
 pub mod dataset;
+pub mod format;
+pub mod rows;
+mod widen;
+
+pub mod batch;
+pub mod gather;
+pub mod pipeline;
+pub mod state;
+
 pub mod memory;
+pub mod storage;
+
+pub mod error;
 
 pub use error::{Error, ErrorKind, Result};
 pub use field::{DType, Field, FieldKind, Schema};

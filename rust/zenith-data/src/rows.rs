@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
 
-use crate::field::Schema;
+use crate::field::{DType, Schema};
 use crate::{Error, Result};
 
 /// Decoded bytes aimed at in one chunk: large enough to amortise the bookkeeping, small enough to free early.
@@ -28,9 +28,16 @@ pub struct RowLayout {
 pub enum Slot {
     Dense { offset: usize, width: usize },
     Varying { index: usize },
+    /// `elements` unsigned numbers that are delivered as int64: kept as narrow as in the file until then.
+    Widened { offset: usize, elements: usize, from: DType },
 }
 
 impl RowLayout {
+    /// A layout that a format chose itself; dense fields only.
+    pub fn with_slots(stride: usize, slots: Vec<Slot>) -> Self {
+        Self { stride, slots, varying: 0, chunk_rows: chunk_rows_for(stride) }
+    }
+
     pub fn new(schema: &Schema) -> Self {
         let mut stride = 0;
         let mut varying = 0;
@@ -50,9 +57,7 @@ impl RowLayout {
         }
         // Rows begin on four bytes where they are not tiny, so that a copy of a row is made of whole words.
         let stride = if stride > 8 { stride.next_multiple_of(4) } else { stride };
-        let aim = (CHUNK_BYTES_AIM / (stride + 32 * varying).max(1)).clamp(64, 1 << 16);
-        let chunk_rows = if aim.is_power_of_two() { aim } else { aim.next_power_of_two() / 2 };
-        Self { stride, slots, varying, chunk_rows }
+        Self { stride, slots, varying, chunk_rows: chunk_rows_for(stride + 32 * varying) }
     }
 
     /// Bytes of the dense part of a row.
@@ -60,14 +65,20 @@ impl RowLayout {
         self.stride
     }
 
-    pub fn slot(&self, field: usize) -> Slot {
-        self.slots[field]
+    /// The place of each field, in schema order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// Rows in a full chunk; a power of two.
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
     }
+}
+
+fn chunk_rows_for(row_bytes: usize) -> usize {
+    let aim = (CHUNK_BYTES_AIM / row_bytes.max(1)).clamp(64, 1 << 16);
+    if aim.is_power_of_two() { aim } else { aim.next_power_of_two() / 2 }
 }
 
 /// Values of one field of varying size: `offsets[i]..offsets[i + 1]` are the bytes of row `i` of the chunk.
@@ -328,7 +339,7 @@ fn write_column<T: Pod>(tile: &mut [u8], stride: usize, offset: usize, values: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::{DType, Field, FieldKind};
+    use crate::field::{Field, FieldKind};
 
     #[test]
     fn columns_come_back_row_by_row_across_chunks() {

@@ -1,1 +1,23 @@
+//! The engine's public Rust API: open a dataset, configure a loader, iterate batches.
+//! Start at `OpenDataset::open` and `Loader::new`.
+//! Invariants: OPT-1 every option and default is defined once, in `LoaderConfig` or `DatasetSpec`; FORK-1 nothing of a
+//! parent process is used in its forked child but immutable data. Refuses to: decide anything that a lower crate can
+//! decide. Tests: in each module.
+#![warn(missing_docs)]
 
+pub mod config;
+pub mod dataset;
+pub mod env;
+pub mod info;
+pub mod loader;
+pub mod memory;
+pub mod spec;
+
+pub use config::LoaderConfig;
+pub use dataset::OpenDataset;
+pub use loader::{EpochIter, Loader};
+pub use spec::DatasetSpec;
+pub use zenith_data as data;
+pub use zenith_data::pipeline::Next;
+pub use zenith_data::{Error, ErrorKind, Result};
+pub use zenith_host::{Slab, fork};

@@ -1,0 +1,119 @@
+//! Reading one block into rows, and copying chosen rows into slabs: what the pipeline and random access share.
+
+use std::sync::Arc;
+
+use crate::batch::FieldData;
+use crate::dataset::Dataset;
+use crate::memory::BatchMemory;
+use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
+use crate::widen;
+use crate::{Error, Result};
+use bytes::Bytes;
+
+/// Rows copied together: their source bytes stay in the first-level cache while each field takes its part.
+const TILE_ROWS: usize = 64;
+
+/// Where one sample lies.
+#[derive(Debug, Clone, Copy)]
+pub struct RowRef<'a> {
+    pub chunk: &'a Chunk,
+    /// Row within the chunk.
+    pub row: usize,
+}
+
+/// Decodes a block from its bytes and checks that it holds what its index promised.
+pub fn decode_block(
+    dataset: &dyn Dataset,
+    block: usize,
+    bytes: &[Bytes],
+    layout: &Arc<RowLayout>,
+    pool: &Arc<RowPool>,
+) -> Result<Vec<Chunk>> {
+    let mut rows = Rows::new(layout.clone(), pool.clone());
+    dataset.decode(block, bytes, &mut rows)?;
+    let (count, promised) = (rows.len()? as u64, dataset.blocks()[block].rows);
+    if count != promised {
+        let message = format!("the block holds {count} samples where its index promises {promised}");
+        return Err(Error::corrupt(message).in_block(block as u64));
+    }
+    Ok(rows.into_chunks())
+}
+
+/// Copies `found` into one slab per dense field, and collects the varying ones.
+pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: &M) -> Result<Vec<FieldData<M::Slab>>> {
+    let mut fields = Vec::with_capacity(layout.slots().len());
+    for slot in layout.slots() {
+        fields.push(match *slot {
+            Slot::Dense { width, .. } => FieldData::Dense(memory.slab(width * found.len())?),
+            Slot::Widened { elements, .. } => FieldData::Dense(memory.slab(8 * elements * found.len())?),
+            Slot::Varying { index } => gather_varying(found, index),
+        });
+    }
+    copy_dense(found, layout, &mut fields);
+    Ok(fields)
+}
+
+fn copy_dense<S: AsMut<[u8]>>(found: &[RowRef<'_>], layout: &RowLayout, fields: &mut [FieldData<S>]) {
+    let stride = layout.stride();
+    if stride == 0 {
+        return;
+    }
+    let mut tile: [&[u8]; TILE_ROWS] = [&[]; TILE_ROWS];
+    for (number, part) in found.chunks(TILE_ROWS).enumerate() {
+        for (row, sample) in tile.iter_mut().zip(part) {
+            *row = &sample.chunk.dense()[sample.row * stride..(sample.row + 1) * stride];
+        }
+        let tile = &tile[..part.len()];
+        for (slot, field) in layout.slots().iter().zip(fields.iter_mut()) {
+            let FieldData::Dense(slab) = field else { continue };
+            let into = slab.as_mut();
+            match *slot {
+                Slot::Dense { offset, width } => copy_field(tile, offset, width, tile_of(into, number, width, part)),
+                Slot::Widened { offset, elements, from } => {
+                    widen::copy(tile, offset, elements, from, tile_of(into, number, 8 * elements, part));
+                }
+                Slot::Varying { .. } => {}
+            }
+        }
+    }
+}
+
+/// The bytes of a slab that belong to tile `number`.
+fn tile_of<'a>(into: &'a mut [u8], number: usize, width: usize, part: &[RowRef<'_>]) -> &'a mut [u8] {
+    let start = number * TILE_ROWS * width;
+    &mut into[start..start + part.len() * width]
+}
+
+fn copy_field(rows: &[&[u8]], offset: usize, width: usize, into: &mut [u8]) {
+    // The common widths are written out so that each copy is one move instead of a call to memcpy.
+    match width {
+        0 => {}
+        1 => copy_fixed::<1>(rows, offset, into),
+        2 => copy_fixed::<2>(rows, offset, into),
+        4 => copy_fixed::<4>(rows, offset, into),
+        8 => copy_fixed::<8>(rows, offset, into),
+        _ => {
+            for (row, target) in rows.iter().zip(into.chunks_exact_mut(width)) {
+                target.copy_from_slice(&row[offset..offset + width]);
+            }
+        }
+    }
+}
+
+fn copy_fixed<const WIDTH: usize>(rows: &[&[u8]], offset: usize, into: &mut [u8]) {
+    for (row, target) in rows.iter().zip(into.chunks_exact_mut(WIDTH)) {
+        target.copy_from_slice(&row[offset..offset + WIDTH]);
+    }
+}
+
+fn gather_varying<S>(found: &[RowRef<'_>], index: usize) -> FieldData<S> {
+    let total = found.iter().map(|sample| sample.chunk.varying(index).get(sample.row).len()).sum();
+    let mut offsets = Vec::with_capacity(found.len() + 1);
+    let mut bytes = Vec::with_capacity(total);
+    offsets.push(0);
+    for sample in found {
+        bytes.extend_from_slice(sample.chunk.varying(index).get(sample.row));
+        offsets.push(bytes.len() as u64);
+    }
+    FieldData::Varying { offsets, bytes }
+}

@@ -1,0 +1,332 @@
+//! The decisions of the pipeline: which block to decode next, which batch may be assembled, what may be forgotten.
+//! No threads and no time in here; `worker` asks under one lock and reports back.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, FieldData};
+use crate::dataset::Dataset;
+use crate::plan::{BlockUse, Epoch, Plan, Release, Schedule};
+use crate::rows::{Chunk, RowLayout};
+use crate::{Error, Result};
+
+/// What to do with a block that cannot be read or decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The batch that needs it raises.
+    #[default]
+    Raise,
+    /// Its samples are left out (one rank) or replaced (several), and counted.
+    Skip,
+}
+
+/// Bounds of what the pipeline holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of finished batches that may wait for the consumer (at least one batch always may).
+    pub prefetch_bytes: u64,
+    /// Finished batches that may wait, where the user gave a number.
+    pub prefetch_batches: Option<u64>,
+    /// Decoded bytes of blocks that no batch needs yet.
+    pub ahead_bytes: u64,
+    pub on_error: OnError,
+    /// Samples that `OnError::Skip` may lose in this run before it becomes an error.
+    pub skip_max: u64,
+}
+
+pub(crate) enum Task {
+    Decode(BlockUse),
+    Assemble(u64),
+}
+
+/// A decoded block that later positions still need.
+struct Live {
+    chunks: Vec<Option<Arc<Chunk>>>,
+    /// Rows of each chunk that are still needed; the chunk goes when none is.
+    needed: Vec<u32>,
+    releases: VecDeque<Release>,
+    failure: Option<Error>,
+}
+
+/// What a batch may copy from: the chunks of one block, or why there are none.
+pub(crate) type BlockView = Result<Vec<Option<Arc<Chunk>>>>;
+
+pub(crate) struct Coordinator<S> {
+    epoch: Epoch,
+    limits: Limits,
+    /// Bytes of a sample while it waits, and of a whole batch when it leaves.
+    row_bytes: u64,
+    batch_bytes: u64,
+    chunk_rows: u32,
+    block_rows: Vec<u32>,
+    schedule: std::iter::Peekable<Schedule>,
+    /// `first` of the blocks being decoded now.
+    decoding: BTreeSet<(u64, u32)>,
+    /// Blocks decoded or being decoded that no assembled batch has reached: (first position, bytes).
+    ahead: VecDeque<(u64, u64)>,
+    ahead_bytes: u64,
+    /// A block may be live twice at the end of a padded epoch, which begins again.
+    live: HashMap<u32, Vec<Live>>,
+    live_bytes: u64,
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    batches: u64,
+    next_ticket: u64,
+    assembling: BTreeSet<u64>,
+    next_out: u64,
+    ready: HashMap<u64, Result<Batch<S>>>,
+    ready_bytes: u64,
+    skipped: u64,
+    closed: bool,
+}
+
+impl<S: AsRef<[u8]>> Coordinator<S> {
+    pub(crate) fn new(
+        dataset: &Arc<dyn Dataset>,
+        layout: &RowLayout,
+        plan: &Plan,
+        epoch: Epoch,
+        limits: Limits,
+    ) -> Self {
+        let delivered = dataset.schema().fields.iter().map(|field| field.kind.width().unwrap_or(64)).sum::<usize>();
+        Self {
+            schedule: epoch.schedule(plan).peekable(),
+            batches: epoch.batches(),
+            limits,
+            row_bytes: layout.stride().max(1) as u64,
+            batch_bytes: epoch.batch_size() * delivered as u64,
+            chunk_rows: layout.chunk_rows() as u32,
+            block_rows: dataset.blocks().iter().map(|block| block.rows as u32).collect(),
+            decoding: BTreeSet::new(),
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            live: HashMap::new(),
+            live_bytes: 0,
+            due: BinaryHeap::new(),
+            next_ticket: 0,
+            assembling: BTreeSet::new(),
+            next_out: 0,
+            ready: HashMap::new(),
+            ready_bytes: 0,
+            skipped: 0,
+            closed: false,
+            epoch,
+        }
+    }
+
+    /// Something to do now, if there is anything.
+    pub(crate) fn next_task(&mut self) -> Option<Task> {
+        if self.closed || self.next_ticket >= self.batches {
+            return None;
+        }
+        let end = self.epoch.last_position(self.next_ticket);
+        if self.may_prefetch() && self.decoded_up_to() > end {
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.assembling.insert(ticket);
+            return Some(Task::Assemble(ticket));
+        }
+        let next = self.schedule.peek()?;
+        let bytes = u64::from(self.block_rows[next.block as usize]) * self.row_bytes;
+        let needed_now = next.first <= end && self.may_prefetch();
+        if !needed_now && self.ahead_bytes + bytes > self.limits.ahead_bytes && self.ahead_bytes > 0 {
+            return None;
+        }
+        let next = self.schedule.next()?;
+        self.decoding.insert((next.first, next.block));
+        self.ahead.push_back((next.first, bytes));
+        self.ahead_bytes += bytes;
+        Some(Task::Decode(next))
+    }
+
+    /// Whether closing is under way, so that workers leave.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether no task will ever come again.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.next_ticket >= self.batches
+    }
+
+    fn may_prefetch(&self) -> bool {
+        let waiting = self.next_ticket - self.next_out;
+        let within_bytes = (waiting + 1) * self.batch_bytes <= self.limits.prefetch_bytes;
+        let within_count = self.limits.prefetch_batches.is_none_or(|most| waiting < most);
+        waiting == 0 || (within_count && (within_bytes || self.limits.prefetch_batches.is_some()))
+    }
+
+    /// Every block whose first use lies before this position is decoded.
+    fn decoded_up_to(&mut self) -> u64 {
+        let scheduled = self.schedule.peek().map_or(u64::MAX, |next| next.first);
+        self.decoding.first().map_or(scheduled, |&(first, _)| first.min(scheduled))
+    }
+
+    pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Vec<Chunk>>) {
+        self.decoding.remove(&(used.first, used.block));
+        if self.closed {
+            return;
+        }
+        let rows = self.block_rows[used.block as usize];
+        let (chunks, failure) = match outcome {
+            Ok(chunks) => (chunks.into_iter().map(|chunk| Some(Arc::new(chunk))).collect::<Vec<_>>(), None),
+            Err(error) => {
+                self.skipped += u64::from(rows);
+                (Vec::new(), Some(self.judge(error)))
+            }
+        };
+        self.live_bytes += chunks.iter().flatten().map(|chunk| chunk.heap_bytes() as u64).sum::<u64>();
+        let needed = (0..chunks.len() as u32).map(|index| self.chunk_rows.min(rows - index * self.chunk_rows)).collect();
+        let releases: VecDeque<Release> = used.releases.into();
+        if let Some(first) = releases.front() {
+            self.due.push(Reverse((first.after, used.block)));
+        }
+        self.live.entry(used.block).or_default().push(Live { chunks, needed, releases, failure });
+        self.forget_what_is_past();
+    }
+
+    fn judge(&self, error: Error) -> Error {
+        if self.limits.on_error == OnError::Skip && self.skipped > self.limits.skip_max {
+            let note = format!("{} (max_bad_samples={} is exceeded)", error.message(), self.limits.skip_max);
+            return error.with_message(note);
+        }
+        error
+    }
+
+    /// Whether samples of a failed block are left out rather than raised.
+    pub(crate) fn skips(&self) -> bool {
+        self.limits.on_error == OnError::Skip && self.skipped <= self.limits.skip_max
+    }
+
+    /// The chunks of `blocks`, newest use first where a block is live twice.
+    pub(crate) fn view(&self, blocks: &[u32]) -> Vec<BlockView> {
+        blocks.iter().map(|block| self.view_one(*block)).collect()
+    }
+
+    fn view_one(&self, block: u32) -> BlockView {
+        let uses = self.live.get(&block).map_or(&[][..], Vec::as_slice);
+        let Some(newest) = uses.last() else {
+            return Err(Error::internal(format!("block {block} is needed but was not kept")));
+        };
+        if let Some(failure) = uses.iter().find_map(|live| live.failure.clone()) {
+            return Err(failure);
+        }
+        let mut chunks = newest.chunks.clone();
+        for older in &uses[..uses.len() - 1] {
+            for (chunk, fallback) in chunks.iter_mut().zip(&older.chunks) {
+                if chunk.is_none() {
+                    chunk.clone_from(fallback);
+                }
+            }
+        }
+        Ok(chunks)
+    }
+
+    pub(crate) fn on_assembled(&mut self, ticket: u64, outcome: Result<Batch<S>>) {
+        self.assembling.remove(&ticket);
+        if self.closed {
+            return;
+        }
+        if let Ok(batch) = &outcome {
+            self.ready_bytes += bytes_of(batch);
+        }
+        self.ready.insert(ticket, outcome);
+        let reached = self.epoch.batch(self.assembling.first().copied().unwrap_or(self.next_ticket)).start;
+        while let Some(&(first, bytes)) = self.ahead.front() {
+            if first > reached {
+                break;
+            }
+            self.ahead.pop_front();
+            self.ahead_bytes -= bytes;
+        }
+        self.forget_what_is_past();
+    }
+
+    fn forget_what_is_past(&mut self) {
+        let oldest = self.assembling.first().copied().unwrap_or(self.next_ticket);
+        let reached = if oldest >= self.batches { u64::MAX } else { self.epoch.batch(oldest).start };
+        while let Some(&Reverse((after, block))) = self.due.peek() {
+            if after > reached {
+                break;
+            }
+            self.due.pop();
+            self.release(block, reached);
+        }
+    }
+
+    fn release(&mut self, block: u32, reached: u64) {
+        let Some(uses) = self.live.get_mut(&block) else { return };
+        for live in uses.iter_mut() {
+            let mut progressed = false;
+            while live.releases.front().is_some_and(|release| release.after <= reached) {
+                let Some(release) = live.releases.pop_front() else { break };
+                progressed = true;
+                let mut row = release.rows.start;
+                while row < release.rows.end && !live.chunks.is_empty() {
+                    let index = (row / self.chunk_rows) as usize;
+                    let end = release.rows.end.min((index as u32 + 1) * self.chunk_rows);
+                    live.needed[index] = live.needed[index].saturating_sub(end - row);
+                    if live.needed[index] == 0 {
+                        if let Some(chunk) = live.chunks[index].take() {
+                            self.live_bytes -= chunk.heap_bytes() as u64;
+                        }
+                    }
+                    row = end;
+                }
+            }
+            if let (true, Some(next)) = (progressed, live.releases.front()) {
+                self.due.push(Reverse((next.after, block)));
+            }
+        }
+        uses.retain(|live| !live.releases.is_empty());
+        if uses.is_empty() {
+            self.live.remove(&block);
+        }
+    }
+
+    /// The next batch in order if it is there; batches emptied by skipping are passed over.
+    pub(crate) fn take_ready(&mut self) -> Option<Result<Batch<S>>> {
+        while let Some(outcome) = self.ready.remove(&self.next_out) {
+            self.next_out += 1;
+            match outcome {
+                Ok(batch) => {
+                    self.ready_bytes -= bytes_of(&batch);
+                    if batch.rows > 0 {
+                        return Some(Ok(batch));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_outcome(&self) -> bool {
+        self.ready.contains_key(&self.next_out) || self.is_finished()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.next_out >= self.batches
+    }
+
+    pub(crate) fn usage(&self) -> (u64, u64, u64) {
+        (self.live_bytes, self.ready_bytes, self.skipped)
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.live.clear();
+        self.ready.clear();
+    }
+}
+
+fn bytes_of<S: AsRef<[u8]>>(batch: &Batch<S>) -> u64 {
+    let sizes = batch.fields.iter().map(|field| match field {
+        FieldData::Dense(slab) => slab.as_ref().len(),
+        FieldData::Varying { offsets, bytes } => 8 * offsets.len() + bytes.len(),
+    });
+    sizes.sum::<usize>() as u64
+}

@@ -1,0 +1,184 @@
+//! From a plan to finished batches: decode what is needed soon, assemble by ticket, hand out in order.
+//!
+//! `Coordinator` decides (pure, one lock), `worker` does (threads, or the caller's own thread without workers),
+//! `assemble` copies rows, `stats` counts. PIPE-1: batches leave in position order. PIPE-2: nothing waits for the
+//! consumer's references. PIPE-3: every queue is bounded by bytes.
+
+mod assemble;
+mod coordinator;
+mod stats;
+mod worker;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use coordinator::{Limits, OnError};
+pub use stats::{Snapshot, Stats};
+
+use crate::batch::Batch;
+use crate::dataset::Dataset;
+use crate::memory::BatchMemory;
+use crate::plan::{Epoch, Plan};
+use crate::rows::{RowLayout, RowPool};
+use crate::storage::Storage;
+use crate::{Error, Result};
+use coordinator::Coordinator;
+
+/// Monotonic time for the statistics, brought from outside.
+pub trait Clock: Send + Sync {
+    /// Nanoseconds since some fixed moment.
+    fn now_ns(&self) -> u64;
+}
+
+/// Everything one epoch (or the rest of one) needs.
+pub struct Job<M> {
+    pub dataset: Arc<dyn Dataset>,
+    pub storage: Arc<dyn Storage>,
+    pub memory: M,
+    pub clock: Arc<dyn Clock>,
+    pub plan: Arc<Plan>,
+    pub epoch: Epoch,
+    pub limits: Limits,
+    /// Decode threads; 0 decodes in the thread that asks for batches.
+    pub workers: usize,
+    pub row_pool: Arc<RowPool>,
+}
+
+impl<M> std::fmt::Debug for Job<M> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Job").field("dataset", &self.dataset).field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+/// What `Pipeline::next` found.
+#[derive(Debug)]
+pub enum Next<S> {
+    Batch(Batch<S>),
+    /// Nothing within the time given; ask again.
+    Pending,
+    End,
+}
+
+pub(crate) struct Shared<M: BatchMemory> {
+    pub(crate) job: Job<M>,
+    pub(crate) layout: Arc<RowLayout>,
+    pub(crate) stats: Stats,
+    state: Mutex<Coordinator<M::Slab>>,
+    /// Workers wait here for something to do.
+    work: Condvar,
+    /// The consumer waits here for the next batch.
+    ready: Condvar,
+}
+
+impl<M: BatchMemory> Shared<M> {
+    fn lock(&self) -> MutexGuard<'_, Coordinator<M::Slab>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One epoch under way. Dropping it stops and joins its threads.
+pub struct Pipeline<M: BatchMemory> {
+    shared: Arc<Shared<M>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl<M: BatchMemory> std::fmt::Debug for Pipeline<M> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pipeline").field("workers", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl<M: BatchMemory> Pipeline<M> {
+    pub fn start(job: Job<M>) -> Result<Self> {
+        let layout = Arc::new(job.dataset.layout());
+        let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch, job.limits);
+        let workers = job.workers;
+        let shared = Arc::new(Shared {
+            job,
+            layout,
+            stats: Stats::default(),
+            state: Mutex::new(coordinator),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+        });
+        let threads = (0..workers).map(|index| worker::spawn(index, shared.clone())).collect::<Result<_>>();
+        let mut pipeline = Self { shared, threads: Vec::new() };
+        pipeline.threads = threads?;
+        Ok(pipeline)
+    }
+
+    /// The next batch in order, waiting at most `wait` for it (without workers: computing it, however long that takes).
+    pub fn next(&self, wait: Duration) -> Result<Next<M::Slab>> {
+        if self.threads.is_empty() {
+            return self.next_inline();
+        }
+        let mut state = self.shared.lock();
+        let mut waited = false;
+        let started = self.shared.job.clock.now_ns();
+        loop {
+            if let Some(outcome) = state.take_ready() {
+                drop(state);
+                self.shared.work.notify_all();
+                self.count_wait(started);
+                return outcome.map(Next::Batch);
+            }
+            if state.is_finished() {
+                return Ok(Next::End);
+            }
+            if waited {
+                self.count_wait(started);
+                return Ok(Next::Pending);
+            }
+            let waiting = self.shared.ready.wait_timeout_while(state, wait, |state| !state.has_outcome());
+            (state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+            waited = true;
+        }
+    }
+
+    fn next_inline(&self) -> Result<Next<M::Slab>> {
+        let mut scratch = assemble::Scratch::default();
+        loop {
+            let mut state = self.shared.lock();
+            if let Some(outcome) = state.take_ready() {
+                return outcome.map(Next::Batch);
+            }
+            if state.is_finished() {
+                return Ok(Next::End);
+            }
+            match state.next_task() {
+                Some(task) => {
+                    drop(state);
+                    worker::perform(&self.shared, task, &mut scratch);
+                }
+                None => return Err(Error::internal("the pipeline has nothing to do and no batch")),
+            }
+        }
+    }
+
+    fn count_wait(&self, started: u64) {
+        let waited = self.shared.job.clock.now_ns().saturating_sub(started);
+        self.shared.stats.consumer_wait_ns.fetch_add(waited, Ordering::Relaxed);
+    }
+
+    pub fn stats(&self) -> Snapshot {
+        let (live_bytes, ready_bytes, skipped) = self.shared.lock().usage();
+        self.shared.stats.snapshot(live_bytes, ready_bytes, skipped)
+    }
+
+    /// Leaves the threads alone: in a forked child they do not exist and must not be joined.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<M: BatchMemory> Drop for Pipeline<M> {
+    fn drop(&mut self) {
+        self.shared.lock().close();
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A worker never unwinds: its tasks are caught, so there is nothing to learn from the result.
+            drop(thread.join());
+        }
+    }
+}

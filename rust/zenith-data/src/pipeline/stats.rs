@@ -1,0 +1,68 @@
+//! Where the time went: counters that workers add to and `stats()` reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// Nanoseconds are summed over threads.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub(crate) fetch_ns: AtomicU64,
+    pub(crate) decode_ns: AtomicU64,
+    pub(crate) assemble_ns: AtomicU64,
+    pub(crate) worker_idle_ns: AtomicU64,
+    pub(crate) consumer_wait_ns: AtomicU64,
+    pub(crate) read_bytes: AtomicU64,
+    pub(crate) blocks: AtomicU64,
+    pub(crate) decoded_samples: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) samples: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Time spent waiting for bytes, all threads.
+    pub fetch_ns: u64,
+    /// Time spent decoding blocks into rows, all threads.
+    pub decode_ns: u64,
+    /// Time spent copying rows into batches, all threads.
+    pub assemble_ns: u64,
+    /// Time in which workers had nothing to do because the consumer was behind.
+    pub worker_idle_ns: u64,
+    /// Time the consumer waited for a batch.
+    pub consumer_wait_ns: u64,
+    pub read_bytes: u64,
+    pub blocks: u64,
+    /// Samples decoded; above `samples` by what is decoded but not yet (or never) delivered.
+    pub decoded_samples: u64,
+    pub batches: u64,
+    pub samples: u64,
+    /// Bytes of decoded blocks that wait for their positions.
+    pub live_bytes: u64,
+    /// Bytes of finished batches that wait for the consumer.
+    pub ready_bytes: u64,
+    /// Samples lost to `on_error="skip"`.
+    pub skipped_samples: u64,
+}
+
+impl Stats {
+    pub(crate) fn snapshot(&self, live_bytes: u64, ready_bytes: u64, skipped_samples: u64) -> Snapshot {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            fetch_ns: read(&self.fetch_ns),
+            decode_ns: read(&self.decode_ns),
+            assemble_ns: read(&self.assemble_ns),
+            worker_idle_ns: read(&self.worker_idle_ns),
+            consumer_wait_ns: read(&self.consumer_wait_ns),
+            read_bytes: read(&self.read_bytes),
+            blocks: read(&self.blocks),
+            decoded_samples: read(&self.decoded_samples),
+            batches: read(&self.batches),
+            samples: read(&self.samples),
+            live_bytes,
+            ready_bytes,
+            skipped_samples,
+        }
+    }
+}

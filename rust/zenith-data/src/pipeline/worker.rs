@@ -1,0 +1,92 @@
+//! The threads of the pipeline, and the two things they do. A panic in a task becomes that task's error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use super::Shared;
+use super::assemble::{self, Scratch};
+use super::coordinator::Task;
+use crate::gather::decode_block;
+use crate::memory::BatchMemory;
+use crate::plan::BlockUse;
+use crate::rows::Chunk;
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Result<std::thread::JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(format!("zenith-decode-{index}"));
+    builder.spawn(move || run(&shared)).map_err(|error| {
+        let message = format!("cannot start decode thread {index}: {error}. Lower num_workers or raise the limit of threads");
+        Error::new(ErrorKind::Io, message)
+    })
+}
+
+fn run<M: BatchMemory>(shared: &Shared<M>) {
+    let mut scratch = Scratch::default();
+    let mut state = shared.lock();
+    loop {
+        if state.is_closed() || state.is_drained() {
+            return;
+        }
+        if let Some(task) = state.next_task() {
+            drop(state);
+            perform(shared, task, &mut scratch);
+            state = shared.lock();
+        } else {
+            let started = shared.job.clock.now_ns();
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            add_since(shared, &shared.stats.worker_idle_ns, started);
+        }
+    }
+}
+
+/// Does one task and reports it.
+pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &mut Scratch) {
+    match task {
+        Task::Decode(used) => {
+            let outcome = caught(|| decode(shared, &used));
+            shared.lock().on_decoded(used, outcome);
+        }
+        Task::Assemble(ticket) => {
+            let started = shared.job.clock.now_ns();
+            let outcome = caught(|| assemble::assemble(shared, ticket, scratch));
+            if let Ok(batch) = &outcome {
+                shared.stats.samples.fetch_add(batch.rows as u64, Ordering::Relaxed);
+                shared.stats.batches.fetch_add(1, Ordering::Relaxed);
+            }
+            add_since(shared, &shared.stats.assemble_ns, started);
+            shared.lock().on_assembled(ticket, outcome);
+            shared.ready.notify_one();
+        }
+    }
+    shared.work.notify_all();
+}
+
+fn decode<M: BatchMemory>(shared: &Shared<M>, used: &BlockUse) -> Result<Vec<Chunk>> {
+    let job = &shared.job;
+    let block = used.block as usize;
+    let started = job.clock.now_ns();
+    let bytes = job.storage.submit(job.dataset.sources(), &job.dataset.ranges(block))?.wait()?;
+    add_since(shared, &shared.stats.fetch_ns, started);
+    shared.stats.read_bytes.fetch_add(bytes.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
+
+    let started = job.clock.now_ns();
+    let chunks = decode_block(&*job.dataset, block, &bytes, &shared.layout, &job.row_pool)?;
+    add_since(shared, &shared.stats.decode_ns, started);
+    shared.stats.blocks.fetch_add(1, Ordering::Relaxed);
+    shared.stats.decoded_samples.fetch_add(job.dataset.blocks()[block].rows, Ordering::Relaxed);
+    Ok(chunks)
+}
+
+fn add_since<M: BatchMemory>(shared: &Shared<M>, counter: &AtomicU64, started: u64) {
+    counter.fetch_add(shared.job.clock.now_ns().saturating_sub(started), Ordering::Relaxed);
+}
+
+/// Runs `task`; a panic in it (a bug here or in a decoder) becomes an error instead of a lost thread.
+pub(crate) fn caught<T>(task: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(task)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Error::internal(format!("the engine panicked: {text}. Please report this")))
+    })
+}

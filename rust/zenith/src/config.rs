@@ -1,0 +1,157 @@
+//! The options of a loader, defined once: Python's keywords, their defaults and their checks come from here.
+
+use serde::{Deserialize, Serialize};
+use zenith_data::pipeline::OnError;
+use zenith_data::plan::Tail;
+use zenith_data::{Error, Result};
+
+/// What to do with the samples that do not fill a global batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TailPolicy {
+    /// Repeat the epoch's first samples so that all ranks get equally many.
+    Pad,
+    /// Hand out what there is; ranks may differ by one sample.
+    Uneven,
+}
+
+/// A loader as the user wrote it. Sizes are in bytes, counts in samples unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderConfig {
+    /// Samples in a batch, per rank; at least 1.
+    pub batch_size: u64,
+    /// Shuffle every epoch anew; `false` is file order.
+    pub shuffle: bool,
+    /// Leave out the last, incomplete batch.
+    pub drop_last: bool,
+    /// Decode threads; 0 decodes in the thread that asks for batches.
+    pub num_workers: usize,
+    /// Finished batches that may wait, per worker; without it `prefetch_bytes` is the bound.
+    pub prefetch_factor: Option<u64>,
+    /// Bytes of finished batches that may wait for the consumer.
+    pub prefetch_bytes: u64,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Equal parts whose weave is the order; a power of two, chosen from the data when not given.
+    pub lanes: Option<u32>,
+    /// Decoded samples that shuffling may hold.
+    pub shuffle_bytes: u64,
+    /// The tail; by default padded when there are several ranks, uneven when there is one.
+    pub tail: Option<TailPolicy>,
+    /// This process's place among those that share the epoch.
+    pub rank: u64,
+    /// Processes that share the epoch; at least 1.
+    pub world_size: u64,
+    /// What to do with a block that cannot be read.
+    pub on_error: OnError,
+    /// Samples that `on_error="skip"` may lose in an epoch before it raises after all; no bound when not given.
+    pub max_bad_samples: Option<u64>,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 1,
+            shuffle: false,
+            drop_last: false,
+            num_workers: 0,
+            prefetch_factor: None,
+            prefetch_bytes: 32 << 20,
+            seed: 0,
+            lanes: None,
+            shuffle_bytes: 256 << 20,
+            tail: None,
+            rank: 0,
+            world_size: 1,
+            on_error: OnError::Raise,
+            max_bad_samples: None,
+        }
+    }
+}
+
+impl LoaderConfig {
+    /// Reads options from JSON. Errors name the unknown or ill-typed option.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let config: Self =
+            serde_json::from_str(text).map_err(|error| Error::invalid(format!("bad loader options: {error}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults as JSON, which Python's signature is tested against.
+    pub fn defaults_json() -> String {
+        serde_json::to_string(&Self::default()).unwrap_or_default()
+    }
+
+    /// Sets the batch size.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: u64) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many finished batches may wait, for a loader with one worker.
+    #[must_use]
+    pub fn with_prefetch_batches(mut self, batches: u64) -> Self {
+        self.prefetch_factor = Some(batches.div_ceil(self.num_workers.max(1) as u64));
+        self
+    }
+
+    /// Sets the number of decode threads.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.num_workers = workers;
+        self
+    }
+
+    /// Shuffles by `seed`.
+    #[must_use]
+    pub fn with_shuffle(mut self, seed: u64) -> Self {
+        self.shuffle = true;
+        self.seed = seed;
+        self
+    }
+
+    /// Errors for values that no dataset could make sense of.
+    pub fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::invalid("batch_size must be >= 1, got 0"));
+        }
+        if self.rank >= self.world_size {
+            let message = format!("rank must be below world_size {}, got {}", self.world_size, self.rank);
+            return Err(Error::invalid(message));
+        }
+        if self.num_workers > 1024 {
+            return Err(Error::invalid(format!("num_workers must be at most 1024, got {}", self.num_workers)));
+        }
+        Ok(())
+    }
+
+    /// The tail as the plan knows it.
+    pub fn resolved_tail(&self) -> Tail {
+        match (self.drop_last, self.tail) {
+            (true, _) => Tail::DropLast,
+            (false, Some(TailPolicy::Uneven)) => Tail::Uneven,
+            (false, Some(TailPolicy::Pad)) => Tail::Pad,
+            (false, None) if self.world_size > 1 => Tail::Pad,
+            (false, None) => Tail::Uneven,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_json_and_unknown_ones_are_named() {
+        let config = LoaderConfig::default().with_batch_size(7).with_shuffle(3);
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(LoaderConfig::from_json(&text).unwrap(), config);
+        let error = LoaderConfig::from_json(r#"{"batch_sise": 3}"#).unwrap_err();
+        assert!(error.to_string().contains("batch_sise"), "{error}");
+        let error = LoaderConfig::from_json(r#"{"batch_size": 0}"#).unwrap_err();
+        assert!(error.to_string().contains("got 0"), "{error}");
+    }
+}

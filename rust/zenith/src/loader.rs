@@ -1,0 +1,170 @@
+//! A configured loader over an opened dataset, and one epoch of it under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zenith_data::pipeline::{Job, Limits, Next, OnError, Pipeline, Snapshot};
+use zenith_data::plan::{self, Epoch, Order, Plan};
+use zenith_data::rows::RowPool;
+use zenith_data::state::{STATE_VERSION, State};
+use zenith_data::{Error, ErrorKind, Result};
+use zenith_host::{Slab, fork};
+
+use crate::config::LoaderConfig;
+use crate::dataset::OpenDataset;
+use crate::memory::{HostClock, HostMemory};
+
+/// Decoded blocks are worked ahead by at least this much, so that small blocks keep every worker busy.
+const AHEAD_BYTES_MIN: u64 = 16 << 20;
+
+/// A dataset with options; makes epochs.
+#[derive(Debug)]
+pub struct Loader {
+    dataset: Arc<OpenDataset>,
+    config: LoaderConfig,
+    lanes: u32,
+    window: u64,
+    memory: HostMemory,
+    row_pool: Arc<RowPool>,
+}
+
+impl Loader {
+    /// Chooses lanes and window for this dataset. Errors: options out of range.
+    pub fn new(dataset: Arc<OpenDataset>, config: LoaderConfig) -> Result<Self> {
+        config.check()?;
+        let chosen = plan::choose_order(dataset.dataset().blocks(), config.shuffle_bytes, config.lanes)?;
+        Self::with_order(dataset, config, chosen.lanes, chosen.window)
+    }
+
+    /// Continues the order that `state` was taken of: its seed, lanes, window and shuffling replace those of `config`.
+    pub fn from_state(dataset: Arc<OpenDataset>, mut config: LoaderConfig, state: &State) -> Result<Self> {
+        state.check(dataset.dataset().fingerprint(), dataset.len())?;
+        config.check()?;
+        config.seed = state.seed;
+        config.shuffle = state.shuffle;
+        Self::with_order(dataset, config, state.lanes, state.window)
+    }
+
+    fn with_order(dataset: Arc<OpenDataset>, config: LoaderConfig, lanes: u32, window: u64) -> Result<Self> {
+        let memory = HostMemory::new(usize::try_from(config.prefetch_bytes).unwrap_or(usize::MAX));
+        // Chunks are about a mebibyte; keeping some unused ones bridges the swing between decoding and forgetting.
+        let row_pool = RowPool::new(48);
+        Ok(Self { dataset, config, lanes, window, memory, row_pool })
+    }
+
+    /// The options, with what a state replaced.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
+    }
+
+    /// The dataset.
+    pub fn dataset(&self) -> &Arc<OpenDataset> {
+        &self.dataset
+    }
+
+    /// Lanes and window (in samples) of the order.
+    pub fn order(&self) -> (u32, u64) {
+        (self.lanes, self.window)
+    }
+
+    /// Batches that this rank gets from `position` (global, in samples) to the end of an epoch.
+    pub fn batches_from(&self, position: u64) -> Result<u64> {
+        Ok(self.epoch_plan(position)?.batches())
+    }
+
+    fn epoch_plan(&self, position: u64) -> Result<Epoch> {
+        let config = &self.config;
+        let tail = config.resolved_tail();
+        Epoch::new(self.dataset.len(), position, config.batch_size, config.world_size, config.rank, tail)
+    }
+
+    /// The order of `epoch`.
+    pub fn plan(&self, epoch: u64) -> Result<Plan> {
+        let rows: Vec<u64> = self.dataset.dataset().blocks().iter().map(|block| block.rows).collect();
+        let (lanes, window) = (self.lanes, self.window);
+        Plan::new(&rows, &Order { seed: self.config.seed, epoch, lanes, window, shuffle: self.config.shuffle })
+    }
+
+    /// The checkpoint of `epoch` at a global `position`.
+    pub fn state(&self, epoch: u64, position: u64) -> State {
+        State {
+            version: STATE_VERSION,
+            fingerprint: self.dataset.dataset().fingerprint().to_owned(),
+            shuffle: self.config.shuffle,
+            seed: self.config.seed,
+            epoch,
+            lanes: self.lanes,
+            window: self.window,
+            tail: format!("{:?}", self.config.resolved_tail()).to_lowercase(),
+            position,
+            samples: self.dataset.len(),
+        }
+    }
+
+    /// Starts `epoch` at a global `position` in samples (0 for its beginning).
+    pub fn epoch(&self, epoch: u64, position: u64) -> Result<EpochIter> {
+        let dataset = self.dataset.at_epoch(epoch);
+        let config = &self.config;
+        let blocks = dataset.dataset().blocks();
+        let largest = blocks.iter().map(|block| block.decoded_bytes).max().unwrap_or(0);
+        let ahead_bytes = AHEAD_BYTES_MIN.max(largest * config.num_workers.max(1) as u64);
+        let job = Job {
+            storage: dataset.storage(),
+            dataset: dataset.dataset().clone(),
+            memory: self.memory.clone(),
+            clock: Arc::new(HostClock::default()),
+            plan: Arc::new(self.plan(epoch)?),
+            epoch: self.epoch_plan(position)?,
+            limits: Limits {
+                prefetch_bytes: config.prefetch_bytes,
+                prefetch_batches: config.prefetch_factor.map(|factor| factor * config.num_workers.max(1) as u64),
+                ahead_bytes,
+                on_error: config.on_error,
+                skip_max: if config.on_error == OnError::Skip { config.max_bad_samples.unwrap_or(u64::MAX) } else { 0 },
+            },
+            workers: config.num_workers,
+            row_pool: self.row_pool.clone(),
+        };
+        Ok(EpochIter { pipeline: Some(Pipeline::start(job)?), generation: fork::generation() })
+    }
+}
+
+/// One epoch under way. Dropping it stops its threads.
+#[derive(Debug)]
+pub struct EpochIter {
+    pipeline: Option<Pipeline<HostMemory>>,
+    generation: u64,
+}
+
+impl EpochIter {
+    /// The next batch, waiting at most `wait`. Errors: what the dataset raises; use in a forked child.
+    pub fn next(&self, wait: Duration) -> Result<Next<Slab>> {
+        if self.generation != fork::generation() {
+            let message = "this iterator belongs to the parent process: its threads do not exist after a fork. \
+                           Create a new iterator in the child";
+            return Err(Error::new(ErrorKind::Forked, message));
+        }
+        match &self.pipeline {
+            Some(pipeline) => pipeline.next(wait),
+            None => Ok(Next::End),
+        }
+    }
+
+    /// Counters so far.
+    pub fn stats(&self) -> Snapshot {
+        match &self.pipeline {
+            Some(pipeline) if self.generation == fork::generation() => pipeline.stats(),
+            _ => Snapshot::default(),
+        }
+    }
+}
+
+impl Drop for EpochIter {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            if let Some(pipeline) = self.pipeline.take() {
+                pipeline.forget();
+            }
+        }
+    }
+}

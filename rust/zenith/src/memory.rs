@@ -1,0 +1,46 @@
+//! Adapters from the host's memory and clock to the ports of `zenith-data`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zenith_data::memory::BatchMemory;
+use zenith_data::pipeline::Clock;
+use zenith_data::{Error, ErrorKind, Result};
+use zenith_host::{Slab, SlabPool};
+
+/// Batch memory from this machine's RAM.
+#[derive(Debug, Clone)]
+pub struct HostMemory(Arc<SlabPool>);
+
+impl HostMemory {
+    /// Keeps at most `idle_bytes_max` bytes of returned slabs.
+    pub fn new(idle_bytes_max: usize) -> Self {
+        Self(SlabPool::new(idle_bytes_max))
+    }
+}
+
+impl BatchMemory for HostMemory {
+    type Slab = Slab;
+
+    fn slab(&self, bytes: usize) -> Result<Slab> {
+        self.0.slab(bytes).ok_or_else(|| {
+            Error::new(ErrorKind::Budget, format!("no memory for a batch field of {bytes} bytes. Lower batch_size"))
+        })
+    }
+}
+
+/// Monotonic time since the clock was made.
+#[derive(Debug)]
+pub struct HostClock(Instant);
+
+impl Default for HostClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for HostClock {
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,56 @@
+//! How a dataset is described: what Python pickles and `OpenDataset` opens.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zenith_data::dataset::Dataset;
+use zenith_data::format::tokens::{Tokens, TokensOptions};
+use zenith_data::storage::{Source, Storage};
+use zenith_data::{Error, Result};
+
+/// A dataset as the user wrote it: paths and options, nothing looked at yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "format", deny_unknown_fields)]
+pub enum DatasetSpec {
+    /// Windows over token files.
+    Tokens {
+        /// Files, directories or globs.
+        paths: Vec<String>,
+        /// How windows are cut.
+        #[serde(default)]
+        options: TokensOptions,
+    },
+}
+
+impl DatasetSpec {
+    /// Reads a description from JSON. Errors name the unknown or ill-typed option.
+    pub fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| Error::invalid(format!("bad dataset options: {error}")))
+    }
+
+    /// Opens it through `storage`.
+    pub fn open(&self, storage: &dyn Storage) -> Result<Arc<dyn Dataset>> {
+        match self {
+            Self::Tokens { paths, options } => {
+                Ok(Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?))
+            }
+        }
+    }
+}
+
+/// Every pattern's files, in the order of the patterns; a file named twice is an error.
+fn list(storage: &dyn Storage, patterns: &[String]) -> Result<Vec<Source>> {
+    let mut sources: Vec<Source> = Vec::new();
+    for pattern in patterns {
+        for source in storage.list(pattern)? {
+            if sources.iter().any(|known| known.location == source.location) {
+                return Err(Error::invalid("the file is named twice. Each file may be listed once").in_file(&source.location));
+            }
+            sources.push(source);
+        }
+    }
+    if sources.is_empty() {
+        return Err(Error::invalid("no paths were given: pass a file, a directory, a glob or a list of them"));
+    }
+    Ok(sources)
+}
