@@ -1,0 +1,73 @@
+#include "batch_tensor.h"
+
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+namespace zenith::torch_module {
+namespace {
+
+std::int32_t torch_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::Bool:
+      return aoti_torch_dtype_bool();
+    case DType::U8:
+      return aoti_torch_dtype_uint8();
+    case DType::I8:
+      return aoti_torch_dtype_int8();
+    case DType::U16:
+      return aoti_torch_dtype_uint16();
+    case DType::I16:
+      return aoti_torch_dtype_int16();
+    case DType::U32:
+      return aoti_torch_dtype_uint32();
+    case DType::I32:
+      return aoti_torch_dtype_int32();
+    case DType::U64:
+      return aoti_torch_dtype_uint64();
+    case DType::I64:
+      return aoti_torch_dtype_int64();
+    case DType::F16:
+      return aoti_torch_dtype_float16();
+    case DType::BF16:
+      return aoti_torch_dtype_bfloat16();
+    case DType::F32:
+      return aoti_torch_dtype_float32();
+    case DType::F64:
+      return aoti_torch_dtype_float64();
+  }
+  throw std::runtime_error("the engine sent an element type that this build of zenith_torch does not know; install both "
+                           "from one build");
+}
+
+std::vector<std::int64_t> row_major_strides(rust::Slice<const std::int64_t> shape) {
+  std::vector<std::int64_t> strides(shape.size());
+  std::int64_t stride = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0;) {
+    strides[axis] = stride;
+    // As torch does it: an empty axis counts as one.
+    stride *= shape[axis] > 0 ? shape[axis] : 1;
+  }
+  return strides;
+}
+
+struct LeaseRelease {
+  void operator()(void* lease) const { bridge::lease_release(lease); }
+};
+
+}  // namespace
+
+AtenTensorHandle batch_tensor(BatchView& view, std::size_t index) {
+  const auto shape = view.shape(index);
+  const auto strides = row_major_strides(shape);
+  const auto dtype = torch_dtype(view.dtype(index));
+  void* data = view.data(index);
+  std::unique_ptr<void, LeaseRelease> lease(bridge::lease_into_context(view.take_lease(index)));
+  const auto tensor = shim::tensor_from_blob(
+      data, static_cast<std::int64_t>(shape.size()), shape.data(), strides.data(), dtype,
+      [](void*, void* context) { bridge::lease_release(context); }, lease.get());
+  lease.release();
+  return tensor;
+}
+
+}  // namespace zenith::torch_module

@@ -1,0 +1,38 @@
+// Schemas of the ops, their one-line implementations, and the empty Python module whose import registers them.
+#include "stable_abi.h"
+
+#include <Python.h>
+
+#include "batch_tensor.h"
+
+namespace {
+
+using torch::stable::detail::from;
+using torch::stable::detail::to;
+
+// Boxed by hand because TORCH_BOX would wrap and copy each tensor. Never throws an error of the engine: status 3 says
+// that zenith._engine.take_error() has it.
+void next_batch(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const auto wait_ms = std::clamp<std::int64_t>(to<std::int64_t>(stack[1]), 0, UINT32_MAX);
+  auto view = zenith::next_batch(static_cast<std::uint64_t>(to<std::int64_t>(stack[0])),
+                                 static_cast<std::uint32_t>(wait_ms));
+  zenith::shim::TensorList tensors(view->parts());
+  for (std::size_t index = 0; index < view->parts(); ++index) {
+    tensors.push(zenith::torch_module::batch_tensor(*view, index));
+  }
+  stack[0] = tensors.release();
+  stack[1] = from(static_cast<std::int64_t>(view->status()));
+}
+
+STABLE_TORCH_LIBRARY(zenith, library) {
+  // Waits up to wait_ms for the next batch. status: 0 batch, 1 pending, 2 end, 3 error.
+  library.def("next_batch(int loader, int wait_ms) -> (Tensor[] fields, int status)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(zenith, CompositeExplicitAutograd, library) { library.impl("next_batch", next_batch); }
+
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "zenith_torch._C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }

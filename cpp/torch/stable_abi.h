@@ -1,0 +1,65 @@
+// The only file that names libtorch's C shims, and the only place that states the oldest torch this binary runs on.
+//
+// Everything the modules need from torch is here; a shim that torch 2.11 does not have fails to compile. Include this
+// file before any other torch header, and no header that undoes the target (pybind11, fmt).
+#pragma once
+
+// Torch floor: 2.11, the first with a deleter in from_blob.
+#define TORCH_TARGET_VERSION 0x020b000000000000ULL
+
+#include <torch/csrc/stable/library.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace zenith::shim {
+
+inline void check(AOTITorchError code, const char* what) {
+  // Before 2.13 a failing shim has no text of its own, so we say at least what was tried.
+  if (code != 0) {
+    throw std::runtime_error(what);
+  }
+}
+
+// Owns a list of tensors on its way to the dispatcher. Not copyable, used by one thread.
+class TensorList {
+ public:
+  explicit TensorList(std::size_t capacity) {
+    check(torch_new_list_reserve_size(capacity, &list_), "torch could not make a list");
+  }
+  TensorList(const TensorList&) = delete;
+  TensorList& operator=(const TensorList&) = delete;
+  ~TensorList() {
+    if (list_ != nullptr) {
+      torch_delete_list(list_);
+    }
+  }
+
+  // Takes over the reference that `tensor` is. Handles are pushed directly because wrapping each in a
+  // torch::stable::Tensor would allocate twice more per tensor.
+  void push(AtenTensorHandle tensor) {
+    check(torch_list_push_back(list_, torch::stable::detail::from(tensor)), "torch could not extend a list");
+  }
+
+  // Gives the list to the dispatcher.
+  StableIValue release() { return torch::stable::detail::from(std::exchange(list_, nullptr)); }
+
+ private:
+  StableListHandle list_ = nullptr;
+};
+
+// A CPU tensor over row-major memory. `deleter(data, context)` runs once, when the storage dies, on any thread; it does
+// not run when this function throws.
+inline AtenTensorHandle tensor_from_blob(void* data, std::int64_t rank, const std::int64_t* sizes,
+                                         const std::int64_t* strides, std::int32_t dtype,
+                                         void (*deleter)(void* data, void* context), void* context) {
+  AtenTensorHandle tensor = nullptr;
+  check(torch_from_blob(data, rank, sizes, strides, 0, dtype, aoti_torch_device_type_cpu(), -1, &tensor,
+                        aoti_torch_layout_strided(), nullptr, 0, deleter, context),
+        "torch could not make a tensor over the memory of a batch");
+  return tensor;
+}
+
+}  // namespace zenith::shim

@@ -1,0 +1,143 @@
+//! What the thin C++ modules call: the next batch of a loader, its parts, and a lease for each.
+//!
+//! No function here fails: an error is a status, and its content waits in the calling thread for `take_error`, so that
+//! it reaches Python with its kind and place instead of as text.
+#![expect(unsafe_code, unreachable_pub, reason = "the cxx macro writes both; nothing else here does")]
+
+use std::cell::RefCell;
+
+use zenith_data::{DType, Error};
+
+use crate::guard::{guard, guard_drop};
+use crate::registry::{self, Next, Part};
+
+#[cxx::bridge(namespace = "zenith")]
+mod ffi {
+    /// What a call of `next_batch` came to.
+    #[repr(u32)]
+    enum Status {
+        Batch = 0,
+        Pending = 1,
+        End = 2,
+        Error = 3,
+    }
+
+    /// Element types; the numbers are those of `zenith_data::DType`.
+    #[repr(u32)]
+    enum DType {
+        Bool = 1,
+        U8 = 2,
+        I8 = 3,
+        U16 = 4,
+        I16 = 5,
+        U32 = 6,
+        I32 = 7,
+        U64 = 8,
+        I64 = 9,
+        F16 = 10,
+        BF16 = 11,
+        F32 = 12,
+        F64 = 13,
+    }
+
+    extern "Rust" {
+        /// One answer of a loader. Not shared between threads.
+        type BatchView;
+        /// Keeps the memory of one part; destroying it releases the memory, on any thread.
+        type Lease;
+
+        /// Waits up to `wait_ms` milliseconds for the next batch of `loader`. Never fails: see `status`.
+        fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView>;
+        fn status(self: &BatchView) -> Status;
+        /// How many parts the batch has; 0 unless the status is `Batch`.
+        fn parts(self: &BatchView) -> usize;
+        /// Extents of a part. For an index that is out of range this and the next two answer with nothing.
+        fn shape(self: &BatchView, index: usize) -> &[i64];
+        fn dtype(self: &BatchView, index: usize) -> DType;
+        /// First byte of a part, valid as long as its lease lives.
+        fn data(self: &mut BatchView, index: usize) -> *mut u8;
+        /// Moves the lease of a part to the caller; a part that is not taken is released with the view.
+        fn take_lease(self: &mut BatchView, index: usize) -> Box<Lease>;
+    }
+}
+
+/// The error behind the latest `Status::Error` of this thread.
+pub(crate) fn take_error() -> Option<Error> {
+    ERROR.take()
+}
+
+thread_local! {
+    static ERROR: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+struct BatchView {
+    status: ffi::Status,
+    parts: Vec<Part>,
+}
+
+struct Lease {
+    lease: Option<Box<dyn registry::Lease>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        guard_drop(self.lease.take());
+    }
+}
+
+fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView> {
+    let (status, parts) = match guard("next_batch", || registry::find(loader)?.next(wait_ms)) {
+        Ok(Next::Batch(parts)) => (ffi::Status::Batch, parts),
+        Ok(Next::Pending) => (ffi::Status::Pending, Vec::new()),
+        Ok(Next::End) => (ffi::Status::End, Vec::new()),
+        Err(error) => {
+            ERROR.set(Some(error));
+            (ffi::Status::Error, Vec::new())
+        }
+    };
+    Box::new(BatchView { status, parts })
+}
+
+impl BatchView {
+    fn status(&self) -> ffi::Status {
+        self.status
+    }
+
+    fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn shape(&self, index: usize) -> &[i64] {
+        self.parts.get(index).map_or(&[], |part| &part.shape)
+    }
+
+    fn dtype(&self, index: usize) -> ffi::DType {
+        ffi::DType { repr: self.parts.get(index).map_or(0, |part| part.dtype as u32) }
+    }
+
+    fn data(&mut self, index: usize) -> *mut u8 {
+        self.parts.get_mut(index).map_or(std::ptr::null_mut(), |part| part.lease.pointer())
+    }
+
+    fn take_lease(&mut self, index: usize) -> Box<Lease> {
+        let lease = self.parts.get_mut(index).map(|part| std::mem::replace(&mut part.lease, Box::new([])));
+        Box::new(Lease { lease })
+    }
+}
+
+/// The two lists of element types must not drift apart.
+const _: () = {
+    assert!(ffi::DType::Bool.repr == DType::Bool as u32);
+    assert!(ffi::DType::U8.repr == DType::U8 as u32);
+    assert!(ffi::DType::I8.repr == DType::I8 as u32);
+    assert!(ffi::DType::U16.repr == DType::U16 as u32);
+    assert!(ffi::DType::I16.repr == DType::I16 as u32);
+    assert!(ffi::DType::U32.repr == DType::U32 as u32);
+    assert!(ffi::DType::I32.repr == DType::I32 as u32);
+    assert!(ffi::DType::U64.repr == DType::U64 as u32);
+    assert!(ffi::DType::I64.repr == DType::I64 as u32);
+    assert!(ffi::DType::F16.repr == DType::F16 as u32);
+    assert!(ffi::DType::BF16.repr == DType::BF16 as u32);
+    assert!(ffi::DType::F32.repr == DType::F32 as u32);
+    assert!(ffi::DType::F64.repr == DType::F64 as u32);
+};

@@ -1,0 +1,14 @@
+//! The Python module `zenith._engine`: its list of members is its whole interface.
+
+mod errors;
+mod test_source;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _engine {
+    #[pymodule_export]
+    use super::errors::take_error;
+    #[pymodule_export]
+    use super::test_source::{_TestSource, _test_source};
+}
