@@ -97,6 +97,12 @@ class InternalError(ZenithError):
     number = 9
 
 
+class ForkedEngineError(ZenithError):
+    """An iterator of the parent process was used after a fork."""
+
+    number = 10
+
+
 KINDS: dict[int, type[ZenithError]] = {
     kind.number: kind
     for kind in (
@@ -109,6 +115,7 @@ KINDS: dict[int, type[ZenithError]] = {
         DatasetChangedError,
         StateError,
         InternalError,
+        ForkedEngineError,
     )
 }
 

@@ -1,6 +1,9 @@
 //! The Python module `zenith._engine`: its list of members is its whole interface.
 
+mod dataset;
 mod errors;
+mod info;
+mod loader;
 mod test_source;
 
 use pyo3::prelude::*;
@@ -8,7 +11,13 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     #[pymodule_export]
+    use super::dataset::Dataset;
+    #[pymodule_export]
     use super::errors::take_error;
+    #[pymodule_export]
+    use super::info::{info, loader_defaults};
+    #[pymodule_export]
+    use super::loader::{Epoch, Loader};
     #[pymodule_export]
     use super::test_source::{_TestSource, _test_source};
 }

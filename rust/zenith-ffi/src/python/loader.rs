@@ -1,0 +1,180 @@
+//! `_engine.Loader` and `_engine.Epoch`: a configured loader, and one epoch of it that C++ pulls batches from by id.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use zenith::data::batch::{Batch, FieldData};
+use zenith::data::state::State;
+use zenith::data::{DType, Error, Field, FieldKind, Result};
+use zenith::{EpochIter, Slab};
+
+use super::dataset::{Dataset, config};
+use super::errors::call;
+use crate::registry::{BatchSource, Next, Part, Registration};
+
+/// A dataset with options; makes epochs.
+#[pyclass(module = "zenith._engine", frozen)]
+pub(super) struct Loader {
+    loader: zenith::Loader,
+}
+
+#[pymethods]
+impl Loader {
+    #[new]
+    #[pyo3(signature = (dataset, options, state = None))]
+    fn new(py: Python<'_>, dataset: &Dataset, options: &str, state: Option<&str>) -> PyResult<Self> {
+        let open = dataset.open.clone();
+        let loader = call(py, "Loader", || match state {
+            Some(state) => zenith::Loader::from_state(open, config(options)?, &State::from_json(state)?),
+            None => zenith::Loader::new(open, config(options)?),
+        })?;
+        Ok(Self { loader })
+    }
+
+    /// Lanes and window (in samples) of the order.
+    #[getter]
+    fn order(&self) -> (u32, u64) {
+        self.loader.order()
+    }
+
+    /// Batches that this rank gets from a global position (in samples) to the end of an epoch.
+    fn batches(&self, py: Python<'_>, position: u64) -> PyResult<u64> {
+        call(py, "Loader.batches", || self.loader.batches_from(position))
+    }
+
+    /// The checkpoint at a global position of an epoch, as JSON.
+    fn state(&self, epoch: u64, position: u64) -> String {
+        self.loader.state(epoch, position).to_json()
+    }
+
+    /// Sample numbers at the positions `start`, `start + step`, ... of an epoch; positions past the end begin again.
+    fn indices(&self, py: Python<'_>, epoch: u64, start: u64, step: u64, count: usize) -> PyResult<Vec<u64>> {
+        call(py, "Loader.indices", || {
+            let plan = self.loader.plan(epoch)?;
+            let mut samples = Vec::with_capacity(count);
+            plan.resolve(start, step, count, &mut samples);
+            let blocks = self.loader.dataset().dataset().blocks();
+            let starts: Vec<u64> = blocks
+                .iter()
+                .scan(0, |next, block| {
+                    let start = *next;
+                    *next += block.rows;
+                    Some(start)
+                })
+                .collect();
+            Ok(samples.iter().map(|sample| starts[sample.block as usize] + u64::from(sample.row)).collect())
+        })
+    }
+
+    /// Starts an epoch at a global position in samples.
+    fn epoch(&self, py: Python<'_>, epoch: u64, position: u64) -> PyResult<Epoch> {
+        call(py, "Loader.epoch", || {
+            let source = Arc::new(EpochSource {
+                iter: self.loader.epoch(epoch, position)?,
+                fields: self.loader.dataset().dataset().schema().fields.clone(),
+                position: AtomicU64::new(position),
+            });
+            let registration = Registration::new(Arc::clone(&source) as Arc<dyn BatchSource>);
+            Ok(Epoch { source: Some(source), registration: Some(registration), last_position: position })
+        })
+    }
+}
+
+/// One epoch under way.
+#[pyclass(module = "zenith._engine")]
+pub(super) struct Epoch {
+    source: Option<Arc<EpochSource>>,
+    registration: Option<Registration>,
+    last_position: u64,
+}
+
+#[pymethods]
+impl Epoch {
+    /// The number that `torch.ops.zenith.next_batch` takes; 0 once closed.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.registration.as_ref().map_or(0, Registration::id)
+    }
+
+    /// Global position in samples after the batches handed out so far.
+    #[getter]
+    fn position(&self) -> u64 {
+        self.source.as_ref().map_or(self.last_position, |source| source.position.load(Ordering::Acquire))
+    }
+
+    /// Counters so far, as JSON.
+    fn stats(&self) -> String {
+        let snapshot = self.source.as_ref().map(|source| source.iter.stats()).unwrap_or_default();
+        serde_json::to_string(&snapshot).unwrap_or_default()
+    }
+
+    /// Stops the threads and makes the id stale. Tensors stay valid.
+    fn close(&mut self, py: Python<'_>) {
+        self.last_position = self.position();
+        let (source, registration) = (self.source.take(), self.registration.take());
+        py.detach(|| {
+            drop(registration);
+            drop(source);
+        });
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        let (source, registration) = (self.source.take(), self.registration.take());
+        // Joining decode threads takes milliseconds; other Python threads go on meanwhile.
+        Python::attach(|py| {
+            py.detach(|| {
+                drop(registration);
+                drop(source);
+            });
+        });
+    }
+}
+
+struct EpochSource {
+    iter: EpochIter,
+    fields: Vec<Field>,
+    position: AtomicU64,
+}
+
+impl BatchSource for EpochSource {
+    fn next(&self, wait_ms: u32) -> Result<Next> {
+        match self.iter.next(Duration::from_millis(u64::from(wait_ms)))? {
+            zenith::Next::Batch(batch) => {
+                let position = batch.position_after;
+                let parts = parts(batch, &self.fields)?;
+                self.position.store(position, Ordering::Release);
+                Ok(Next::Batch(parts))
+            }
+            zenith::Next::Pending => Ok(Next::Pending),
+            zenith::Next::End => Ok(Next::End),
+        }
+    }
+}
+
+/// A dense field is one part; a varying one is two: int64 offsets `[rows + 1]` and its bytes.
+fn parts(batch: Batch<Slab>, fields: &[Field]) -> Result<Vec<Part>> {
+    let mut parts = Vec::with_capacity(fields.len());
+    for (field, data) in fields.iter().zip(batch.fields) {
+        match (data, &field.kind) {
+            (FieldData::Dense(slab), FieldKind::Dense { dtype, shape }) => {
+                let mut extents = Vec::with_capacity(1 + shape.len());
+                extents.push(batch.rows);
+                extents.extend_from_slice(shape);
+                parts.push(Part::new(slab, &extents, *dtype)?);
+            }
+            (FieldData::Varying { offsets, bytes }, _) => {
+                let count = offsets.len();
+                let length = bytes.len();
+                let offsets: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_ne_bytes()).collect();
+                parts.push(Part::new(offsets, &[count], DType::I64)?);
+                parts.push(Part::new(bytes, &[length], DType::U8)?);
+            }
+            _ => return Err(Error::internal(format!("field {:?} came in a form its schema does not have", field.name))),
+        }
+    }
+    Ok(parts)
+}
