@@ -2,10 +2,13 @@
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
 
+from zenith._info import info
+from zenith.datasets import Dataset, FieldInfo, Tokens
 from zenith.errors import (
     BudgetError,
     CorruptError,
     DatasetChangedError,
+    ForkedEngineError,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -18,12 +21,17 @@ from zenith.errors import (
 __all__ = [
     "BudgetError",
     "CorruptError",
+    "Dataset",
     "DatasetChangedError",
+    "FieldInfo",
+    "ForkedEngineError",
     "InternalError",
     "InvalidArgumentError",
     "NotFoundError",
     "ReadError",
     "StateError",
+    "Tokens",
     "UnsupportedError",
     "ZenithError",
+    "info",
 ]

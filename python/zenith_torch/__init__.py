@@ -1,5 +1,7 @@
-"""Zenith for PyTorch."""
+"""Zenith for PyTorch: a drop-in ``DataLoader`` with a native path, exact resume and an account of itself."""
 
-from zenith_torch import _ops as _ops
+from zenith_torch import _ops as _ops  # isort: split
+from zenith_torch.loader import DataLoader
+from zenith_torch.sampler import PlanSampler
 
-__all__: list[str] = []
+__all__ = ["DataLoader", "PlanSampler"]

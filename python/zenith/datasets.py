@@ -1,0 +1,161 @@
+"""Datasets: framework-neutral, defined in the engine, and each an ordinary map-style dataset.
+
+``len(ds)``, ``ds[i]`` and ``ds.__getitems__([...])`` work anywhere; loaders that know Zenith iterate natively and deliver
+exactly what ``ds[i]`` would.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zenith import _platform as _platform  # isort: split
+from zenith import _engine
+from zenith.errors import DatasetChangedError
+from zenith.values import field_values, rows_of
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """One field of a sample: how it is delivered, its element type and the shape of one sample."""
+
+    name: str
+    kind: str
+    """``dense`` (an array), ``ragged`` (a 1-D array of varying length), ``text``, ``binary`` or ``json`` (objects)."""
+    dtype: str | None
+    shape: tuple[int, ...] | None
+    unit: str | None = None
+    """Unit of dates and times, such as ``timestamp[us, UTC]``."""
+
+
+class Dataset:
+    """Base of the datasets of the engine; a map-style dataset of dicts ``{field: numpy value}``.
+
+    Pickles as its description, so that a worker process opens the files itself; a changed file is then an error
+    (`zenith.DatasetChangedError`).
+    """
+
+    _spec: dict[str, Any]
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._epoch = 0
+        self._engine = _engine.Dataset(json.dumps(spec))
+        self._schema = tuple(
+            FieldInfo(f["name"], f["kind"], f["dtype"], None if f["shape"] is None else tuple(f["shape"]), f["unit"])
+            for f in json.loads(self._engine.schema)
+        )
+
+    @property
+    def schema(self) -> tuple[FieldInfo, ...]:
+        """The fields of a sample, in the order in which they are delivered."""
+        return self._schema
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content and of the options: 32 hexadecimal digits."""
+        return self._engine.fingerprint
+
+    @property
+    def files(self) -> list[str]:
+        """Absolute paths of the files, in the order of their samples."""
+        return self._engine.files
+
+    def set_epoch(self, epoch: int) -> None:
+        """Moves to ``epoch``: samples that are drawn at random (token windows) are drawn anew."""
+        self._epoch = epoch
+        self._engine = self._engine.at_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._engine)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Sample ``index`` as a dict; dense fields are numpy arrays of their own (scalars are 0-d)."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples at ``indices``, in that order; each block is decoded once."""
+        size = len(self)
+        places = []
+        for given in indices:
+            index = operator.index(given)
+            if not -size <= index < size:
+                raise IndexError(f"index {index} is out of range for {self!r}")
+            places.append(index + size if index < 0 else index)
+        columns = [field_values(info, data) for info, data in zip(self._schema, self._engine.get(places), strict=True)]
+        return rows_of(self._schema, columns, len(places))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(_field_text(info) for info in self._schema[:8])
+        more = ", ..." if len(self._schema) > 8 else ""
+        files = self.files
+        place = files[0] if len(files) == 1 else f"{len(files)} files"
+        return f"zenith.{type(self).__name__}({place}: {len(self):,} samples of {fields}{more})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (type(self), self._spec, self.fingerprint, self._epoch)
+
+
+def _reopen(cls: type[Dataset], spec: dict[str, Any], fingerprint: str, epoch: int) -> Dataset:
+    dataset = cls.__new__(cls)
+    Dataset.__init__(dataset, spec)
+    if dataset.fingerprint != fingerprint:
+        raise DatasetChangedError(f"{dataset!r} is not what was pickled: its files changed. Open it again")
+    if epoch:
+        dataset.set_epoch(epoch)
+    return dataset
+
+
+def _field_text(info: FieldInfo) -> str:
+    if info.kind != "dense":
+        return f"{info.name} {info.kind}"
+    shape = "" if not info.shape else str(list(info.shape))
+    return f"{info.name} {info.dtype}{shape}"
+
+
+def _paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    return [os.path.expanduser(os.fspath(path)) for path in paths]
+
+
+class Tokens(Dataset):
+    """Windows of ``seq_len`` tokens from ``.bin`` (raw little-endian ``dtype``) or ``.npy`` files.
+
+    Fields ``x`` and ``y``: int64 ``[seq_len]`` each, of storage of their own; ``y`` is ``x`` moved on by one token.
+
+    Args:
+        paths: a file, a directory, a glob, or a list of them.
+        dtype: element type of ``.bin`` files, ``"uint16"`` or ``"uint32"``; ``.npy`` files say it themselves.
+        seq_len: tokens in ``x`` and in ``y``.
+        stride: tokens between the starts of neighbouring windows; ``seq_len`` by default.
+        random: draw every window's start anew each epoch, uniformly within its block of the file (4 MiB).
+        seed: seed of the random starts.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        dtype: str | np.dtype[Any] | type = "uint16",
+        seq_len: int = 1024,
+        stride: int | None = None,
+        random: bool = False,
+        seed: int = 0,
+    ) -> None:
+        options: Mapping[str, Any] = {
+            "dtype": np.dtype(dtype).name,
+            "seq_len": seq_len,
+            "stride": stride,
+            "random": random,
+            "seed": seed,
+        }
+        super().__init__({"format": "Tokens", "paths": _paths(paths), "options": options})

@@ -1,0 +1,321 @@
+"""`DataLoader`: torch's, with a native path for Zenith datasets, exact resume, and an account of itself."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.utils.data
+from torch.utils.data import DistributedSampler, RandomSampler
+
+import zenith
+from zenith import _engine
+from zenith_torch.native import NativeIter
+from zenith_torch.recognise import Verdict, as_dataset, recognise
+from zenith_torch.sampler import PlanSampler, draw_seed, resolve_rank
+
+T = TypeVar("T", covariant=True)
+
+
+class DataLoader(torch.utils.data.DataLoader[T]):
+    """A drop-in for ``torch.utils.data.DataLoader``.
+
+    Given a `zenith.Dataset`, a path, a glob or ``source=``, batches are read and assembled by the engine's threads and
+    arrive as tensors that alias its memory; ``explain()`` says which path runs and why. For any other dataset it is
+    torch's loader.
+
+    The arguments mean what they mean in torch: ``batch_size`` is per rank, ``num_workers`` is the number of decode
+    threads (0: decode in the calling thread). Further keywords:
+
+    Args:
+        source: a dataset or path, in place of ``dataset``; ``None`` once resolved.
+        seed: seed of the order. ``None``: one draw from torch's generator at the first iteration (one rank) or 0.
+        lanes: equal parts whose weave is the order, a power of two; chosen from the data by default.
+        shuffle_bytes: bytes of decoded samples that shuffling may hold.
+        tail: ``"pad"`` (default for several ranks: the epoch's first samples are repeated so that all ranks get equally
+            many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
+        rank, world_size: this process among those that share an epoch; from ``torch.distributed`` by default.
+        prefetch_bytes: bytes of finished batches that may wait for the consumer.
+        on_error: ``"raise"``, or ``"skip"`` to leave out blocks that cannot be read, and count them.
+        max_bad_samples: samples that may be left out in an epoch before it raises after all.
+        map_batch: a function on the finished batch, called in the consumer's thread.
+        output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
+
+    Raises:
+        ValueError: contradicting arguments, as torch raises them.
+        zenith.ZenithError: a path, file or option that the engine refuses.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int = 0,
+        collate_fn: Any = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Any = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        source: Any = None,
+        seed: int | None = None,
+        lanes: int | None = None,
+        shuffle_bytes: int = 256 << 20,
+        tail: str | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        prefetch_bytes: int = 32 << 20,
+        on_error: str = "raise",
+        max_bad_samples: int | None = None,
+        map_batch: Callable[[Any], Any] | None = None,
+        output: str = "dict",
+    ) -> None:
+        dataset = as_dataset(dataset, source)
+        if output not in ("dict", "tuple"):
+            raise ValueError(f'output must be "dict" or "tuple", got {output!r}')
+        self.source = None
+        self.seed = seed
+        self.lanes = lanes
+        self.shuffle_bytes = shuffle_bytes
+        self.tail = tail
+        self.rank = rank
+        self.world_size = world_size
+        self.prefetch_bytes = prefetch_bytes
+        self.on_error = on_error
+        self.max_bad_samples = max_bad_samples
+        self.map_batch = map_batch
+        self.output = output
+        self._verdict: Verdict = recognise(
+            dataset,
+            sampler=sampler,
+            batch_sampler=batch_sampler,
+            batch_size=batch_size,
+            collate_fn=collate_fn,
+            worker_init_fn=worker_init_fn,
+        )
+        if self._verdict.native and sampler is None:
+            sampler = PlanSampler(
+                dataset, world_size, rank, bool(shuffle), seed, drop_last, lanes=lanes, shuffle_bytes=shuffle_bytes
+            )
+            shuffle = None
+        elif isinstance(dataset, zenith.Dataset) and not self._verdict.native and sampler is not None:
+            warnings.warn(f"zenith_torch.DataLoader: {self._verdict.reason}", stacklevel=2)
+        self._engine_loader: _engine.Loader | None = None
+        self._resolved: dict[str, Any] | None = None
+        self._loaded_state: dict[str, Any] | None = None
+        self._epoch = 0
+        self._current: weakref.ref[NativeIter] | None = None
+        super().__init__(
+            dataset,
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers,
+            collate_fn,
+            pin_memory,
+            drop_last,
+            timeout,
+            worker_init_fn,
+            multiprocessing_context,
+            generator,
+            prefetch_factor=prefetch_factor,
+            persistent_workers=persistent_workers,
+            pin_memory_device=pin_memory_device,
+            in_order=in_order,
+        )
+
+    # -- the native path -------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Any:
+        if not self._verdict.native:
+            return super().__iter__()
+        # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        self._warn_about_pinning()
+        engine = self._engine()
+        epoch, position = self._place()
+        self._loaded_state = None
+        self._epoch = epoch
+        pin = self.pin_memory and torch.accelerator.is_available()
+        iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
+        self._current = weakref.ref(iterator)
+        return iterator
+
+    def __len__(self) -> int:
+        return self._engine().batches(0) if self._verdict.native else super().__len__()
+
+    @property
+    def _native_dataset(self) -> zenith.Dataset:
+        dataset: zenith.Dataset = self.dataset  # type: ignore[assignment]
+        return dataset
+
+    def _place(self) -> tuple[int, int]:
+        """Epoch and position at which the next iterator begins."""
+        if self._loaded_state is not None:
+            return self._loaded_state["epoch"], self._loaded_state["position"]
+        if isinstance(self.sampler, DistributedSampler):
+            by_user = not isinstance(self.sampler, PlanSampler) or self.sampler.epoch_was_set
+            if by_user:
+                return self.sampler.epoch, 0
+        return self._epoch, 0
+
+    def _engine(self) -> _engine.Loader:
+        """The engine's loader; rank, world size and seed are resolved the first time."""
+        options = self._options()
+        if self._engine_loader is None:
+            state = None if self._loaded_state is None else json.dumps(self._loaded_state)
+            self._engine_loader = _engine.Loader(self._native_dataset._engine, json.dumps(options), state)
+            self._resolved = options
+        elif self._resolved is not None:
+            for name in ("rank", "world_size"):
+                if options[name] != self._resolved[name]:
+                    text = f"{name} was {self._resolved[name]} at the first iteration and is {options[name]} now"
+                    raise RuntimeError(f"{text}. Make a new DataLoader and load_state_dict() into it.")
+        return self._engine_loader
+
+    def _options(self) -> dict[str, Any]:
+        order = self._verdict.order
+        rank, world = resolve_rank(
+            order.rank if self.rank is None else self.rank,
+            order.world_size if self.world_size is None else self.world_size,
+        )
+        plan = self.sampler if isinstance(self.sampler, PlanSampler) else None
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "shuffle": plan.shuffle if plan is not None else bool(order.shuffle),
+            "drop_last": self.drop_last or (plan is None and order.drop_last),
+            "num_workers": self.num_workers,
+            "prefetch_bytes": self.prefetch_bytes,
+            "lanes": self.lanes if plan is None or plan.lanes is None else plan.lanes,
+            "shuffle_bytes": self.shuffle_bytes,
+            "tail": self.tail,
+            "rank": rank if plan is None else plan.rank,
+            "world_size": world if plan is None else plan.num_replicas,
+            "on_error": self.on_error,
+            "max_bad_samples": self.max_bad_samples,
+        }
+        # Two is torch's default, which libraries write out when they rebuild a loader; the bound in bytes serves then.
+        if self.prefetch_factor not in (None, 2):
+            options["prefetch_factor"] = self.prefetch_factor
+        options["seed"] = self._seed(plan, options["world_size"])
+        return options
+
+    def _seed(self, plan: PlanSampler | None, world: int) -> int:
+        if plan is not None:
+            seed = plan.seed
+        elif self.seed is not None:
+            seed = self.seed
+        elif self._verdict.order.seed is not None:
+            seed = self._verdict.order.seed
+        elif isinstance(self.sampler, RandomSampler) and world == 1:
+            seed = self.seed = draw_seed()
+        else:
+            seed = 0
+        return seed % 2**64
+
+    def _on_finished(self, iterator: NativeIter) -> None:
+        if self._current is not None and self._current() is iterator:
+            self._current = None
+            self._epoch += 1
+            if isinstance(self.sampler, PlanSampler) and not self.sampler.epoch_was_set:
+                self.sampler.epoch = self._epoch
+
+    def _warn_about_pinning(self) -> None:
+        if self.pin_memory and not torch.accelerator.is_available():
+            warnings.warn(
+                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
+                "used.",
+                stacklevel=3,
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iterator; from then on it no longer advances by itself."""
+        self._loaded_state = None
+        self._epoch = epoch
+        if isinstance(self.sampler, DistributedSampler):
+            self.sampler.set_epoch(epoch)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, as JSON-able values of under 1 KB: the batches handed out, not those prefetched.
+
+        The same on every rank. Loads under any number of workers, world size and batch size.
+        """
+        self._need_native("state_dict")
+        if self._loaded_state is not None:
+            return dict(self._loaded_state)
+        current = None if self._current is None else self._current()
+        epoch, position = self._place() if current is None else (self._epoch, current.position)
+        state: dict[str, Any] = json.loads(self._engine().state(epoch, position))
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lets the next iterator continue exactly where the state was taken; an empty dict means a fresh start.
+
+        Raises:
+            zenith.StateError: the state is damaged, newer than this version, or of another dataset.
+        """
+        self._need_native("load_state_dict")
+        self._engine_loader = None
+        self._current = None
+        if not state_dict:
+            self._loaded_state, self._epoch = None, 0
+            return
+        before = self._loaded_state
+        self._loaded_state = dict(state_dict)
+        try:
+            self._engine()
+        except Exception:
+            self._loaded_state = before
+            raise
+        self._epoch = self._loaded_state["epoch"]
+
+    def _need_native(self, what: str) -> None:
+        if not self._verdict.native:
+            raise NotImplementedError(f"{what}() needs the native path, which does not run here: {self._verdict.reason}")
+
+    # -- accounts --------------------------------------------------------------------------------------------------
+
+    def explain(self) -> str:
+        """Which path runs and why, and what the order looks like, in a few lines."""
+        if not self._verdict.native:
+            return f"torch's loader: {self._verdict.reason}"
+        options = self._options()
+        lanes, window = self._engine().order
+        lines = [f"native: {self._verdict.reason}", f"dataset: {self.dataset!r}"]
+        if options["shuffle"]:
+            lines.append(f"order: shuffled, seed {options['seed']}, {lanes} lanes, windows of {window:,} samples")
+        else:
+            lines.append("order: file order")
+        workers = self.num_workers
+        lines.append(f"decoding: {workers} threads" if workers else "decoding: in the calling thread")
+        lines.append(f"rank {options['rank']} of {options['world_size']}, {self.batch_size} samples a batch")
+        return "\n".join(lines)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict."""
+        self._need_native("stats")
+        current = None if self._current is None else self._current()
+        if current is None:
+            return {"verdict": "no epoch is under way"}
+        counters: dict[str, Any] = current.stats()
+        waited, idle = counters["consumer_wait_ns"], counters["worker_idle_ns"]
+        counters["verdict"] = "loader-bound" if waited > idle else "consumer-bound"
+        return counters
+
+

@@ -1,0 +1,100 @@
+"""One epoch read natively: an iterator of batches whose tensors alias the engine's memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zenith import _engine
+from zenith.datasets import FieldInfo
+from zenith.values import varying_values
+from zenith_torch._ops import BATCH, END, next_batch
+
+if TYPE_CHECKING:
+    from zenith_torch.loader import DataLoader
+
+# The wait is cut into pieces so that Ctrl-C is served within this time.
+_WAIT_MS = 50
+
+
+class NativeIter:
+    """Iterates one epoch (or the rest of one); ``next()`` hands out batches in the order of the plan."""
+
+    def __init__(self, loader: DataLoader[Any], engine: _engine.Epoch, schema: tuple[FieldInfo, ...], pin: bool) -> None:
+        self._loader = loader
+        self._engine = engine
+        self._id = engine.id
+        self._names = [info.name for info in schema]
+        self._schema = None if all(info.kind == "dense" for info in schema) else schema
+        self._map_batch: Callable[[Any], Any] | None = loader.map_batch
+        self._as_tuple = loader.output == "tuple"
+        self._pin = pin
+        self._done = False
+
+    def __iter__(self) -> NativeIter:
+        return self
+
+    def __next__(self) -> Any:
+        if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            with torch.autograd.profiler.record_function("enumerate(DataLoader)#NativeIter.__next__"):
+                return self._next()
+        return self._next()
+
+    def _next(self) -> Any:
+        while not self._done:
+            fields, status = next_batch(self._id, _WAIT_MS)
+            if status == BATCH:
+                return self._deliver(fields)
+            if status == END:
+                self._done = True
+                self.close()
+                self._loader._on_finished(self)
+        raise StopIteration
+
+    def _deliver(self, fields: list[torch.Tensor]) -> Any:
+        values: list[Any] = fields if self._schema is None else _values(self._schema, fields)
+        if self._pin:
+            values = [value.pin_memory() if isinstance(value, torch.Tensor) else value for value in values]
+        batch: Any = tuple(values) if self._as_tuple else dict(zip(self._names, values, strict=True))
+        return batch if self._map_batch is None else self._map_batch(batch)
+
+    @property
+    def position(self) -> int:
+        """Global position in samples after the batches handed out so far."""
+        return self._engine.position
+
+    def stats(self) -> dict[str, int]:
+        """The engine's counters."""
+        counters: dict[str, int] = json.loads(self._engine.stats())
+        return counters
+
+    def close(self) -> None:
+        """Stops the threads; tensors stay valid."""
+        self._last_stats = self.stats()
+        self._engine.close()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("an iterator under way cannot be pickled; pickle the DataLoader or its state_dict()")
+
+
+def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[Any]:
+    """Tensors for dense fields, lists for the others, which come as offsets and bytes."""
+    values: list[Any] = []
+    rest = iter(parts)
+    for info in schema:
+        part = next(rest)
+        if info.kind == "dense":
+            values.append(part)
+            continue
+        content = next(rest)
+        if info.kind == "ragged":
+            assert info.dtype is not None
+            dtype = getattr(torch, info.dtype)
+            lengths = (part.diff() // dtype.itemsize).tolist()
+            values.append(list(content.view(dtype).split(lengths)))
+        else:
+            values.append(varying_values(info, part.numpy(), content.numpy()))
+    return values

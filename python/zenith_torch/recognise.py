@@ -1,0 +1,85 @@
+"""Decides whether a loader can run natively, and says why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
+
+import zenith
+from zenith_torch.sampler import PlanSampler
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the order of a native loader is to be made; ``None`` stands for the loader's own arguments."""
+
+    shuffle: bool | None = None
+    seed: int | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Native or not, and the reason in words."""
+
+    native: bool
+    reason: str
+    order: Order = Order()
+
+
+def as_dataset(dataset: Any, source: Any) -> Any:
+    """The dataset that the arguments mean: a path, glob or list of paths is opened by its format."""
+    if (dataset is None) == (source is None):
+        raise TypeError("give either a dataset (or a path) or source=, not both and not neither")
+    given = dataset if source is None else source
+    is_path = isinstance(given, (str, os.PathLike))
+    if is_path or (isinstance(given, list) and given and all(isinstance(p, (str, os.PathLike)) for p in given)):
+        return zenith.open(given)
+    return given
+
+
+def recognise(
+    dataset: Any, *, sampler: Any, batch_sampler: Any, batch_size: Any, collate_fn: Any, worker_init_fn: Any
+) -> Verdict:
+    """Whether these arguments of a loader leave room for the native path."""
+    if not isinstance(dataset, zenith.Dataset):
+        return Verdict(False, f"{type(dataset).__name__} is not a Zenith dataset: torch's own loader runs it")
+    overridden = [n for n in ("__getitem__", "__getitems__", "__len__") if _is_overridden(dataset, n)]
+    if overridden:
+        return Verdict(False, f"{type(dataset).__name__} overrides {overridden[0]}: samples are asked for one by one")
+    for name, value in (
+        ("collate_fn", collate_fn),
+        ("worker_init_fn", worker_init_fn),
+        ("batch_sampler", batch_sampler),
+    ):
+        if value is not None:
+            return Verdict(False, f"{name}= was given: samples are asked for one by one, as torch does it")
+    if batch_size is None:
+        return Verdict(False, "batch_size=None: samples are asked for one by one")
+    return _sampler_verdict(dataset, sampler)
+
+
+def _is_overridden(dataset: zenith.Dataset, name: str) -> bool:
+    return getattr(type(dataset), name) is not getattr(zenith.Dataset, name)
+
+
+def _sampler_verdict(dataset: zenith.Dataset, sampler: Any) -> Verdict:
+    if sampler is None:
+        return Verdict(True, "a Zenith dataset without a sampler")
+    kind = type(sampler)
+    if kind is PlanSampler and sampler.dataset is dataset:
+        return Verdict(True, "a PlanSampler is the plan itself")
+    if kind is SequentialSampler and sampler.data_source is dataset:
+        return Verdict(True, "a SequentialSampler is file order", Order(shuffle=False))
+    if kind is RandomSampler and sampler.data_source is dataset and not sampler.replacement:
+        if sampler.num_samples == len(dataset):
+            return Verdict(True, "a RandomSampler over all samples is a shuffled plan", Order(shuffle=True))
+    if kind is DistributedSampler and sampler.dataset is dataset:
+        order = Order(sampler.shuffle, sampler.seed, sampler.rank, sampler.num_replicas, sampler.drop_last)
+        return Verdict(True, "a DistributedSampler is a plan for its rank", order)
+    return Verdict(False, f"sampler={kind.__name__} is honoured index by index, which decodes blocks many times over")

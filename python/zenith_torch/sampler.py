@@ -1,0 +1,127 @@
+"""The plan as a torch sampler: what libraries find, pass on and rebuild loaders with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+import zenith
+from zenith import _engine
+
+_CHUNK = 65536
+
+
+def resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Rank and world size: as given, else of ``torch.distributed`` where it is initialised, else 0 of 1."""
+    if rank is None and world_size is None:
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_rank(), dist.get_world_size()
+        return 0, 1
+    if rank is None or world_size is None:
+        raise ValueError("rank and world_size must be given together")
+    return rank, world_size
+
+
+class PlanSampler(DistributedSampler[int]):
+    """Yields the sample numbers of Zenith's order for one rank.
+
+    A `zenith_torch.DataLoader` turns it back into the plan and reads natively; any other loader gets the same samples
+    in the same order one by one. Rank and world size are resolved when first needed.
+
+    Args:
+        dataset: a `zenith.Dataset`.
+        num_replicas, rank: as in ``DistributedSampler``; from ``torch.distributed`` by default, else 1 and 0.
+        shuffle: Zenith's block-aware shuffle; file order otherwise.
+        seed: of the order; ``None`` means one draw from torch's generator (one rank) or 0 (several).
+        drop_last: drop the samples that do not fill an equal share of every rank (else the first ones are repeated).
+        lanes, shuffle_bytes: see `zenith_torch.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: zenith.Dataset,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        drop_last: bool = False,
+        *,
+        lanes: int | None = None,
+        shuffle_bytes: int | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.lanes = lanes
+        self.shuffle_bytes = shuffle_bytes
+        self.epoch = 0
+        self.epoch_was_set = False
+        self._given_rank = rank
+        self._given_world_size = num_replicas
+        self._seed = seed
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]
+        return resolve_rank(self._given_rank, self._given_world_size)[1]
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        return resolve_rank(self._given_rank, self._given_world_size)[0]
+
+    @property
+    def seed(self) -> int:  # type: ignore[override]
+        """Seed of the order; drawn at the first look if none was given."""
+        if self._seed is None:
+            self._seed = draw_seed() if self.shuffle and self.num_replicas == 1 else 0
+        return self._seed
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        size, world = len(self.dataset), self.num_replicas
+        return size // world if self.drop_last else -(-size // world)
+
+    @property
+    def total_size(self) -> int:  # type: ignore[override]
+        return self.num_samples * self.num_replicas
+
+    def set_epoch(self, epoch: int) -> None:
+        """Moves to ``epoch``; from then on it no longer advances by itself."""
+        self.epoch = epoch
+        self.epoch_was_set = True
+
+    def options(self) -> dict[str, Any]:
+        """What the engine needs to know of the order."""
+        rank, world = resolve_rank(self._given_rank, self._given_world_size)
+        options: dict[str, Any] = {
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "lanes": self.lanes,
+            "rank": rank,
+            "world_size": world,
+        }
+        if self.shuffle_bytes is not None:
+            options["shuffle_bytes"] = self.shuffle_bytes
+        return options
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        engine = _engine.Loader(self.dataset._engine, json.dumps(self.options()))
+        rank, world = resolve_rank(self._given_rank, self._given_world_size)
+        epoch, left, start = self.epoch, self.num_samples, rank
+        while left > 0:
+            indices = engine.indices(epoch, start, world, min(left, _CHUNK))
+            yield from indices
+            start += world * len(indices)
+            left -= len(indices)
+
+
+def draw_seed() -> int:
+    """One draw from torch's global generator, as ``RandomSampler`` makes it."""
+    return int(torch.empty((), dtype=torch.int64).random_().item())
