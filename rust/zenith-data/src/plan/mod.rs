@@ -1,9 +1,13 @@
 //! The order of an epoch as a function: which sample stands at which position, and when a rank needs which block.
 //!
 //! PLAN-1: a sample's place depends on (seed, epoch, lanes, window, position) alone, never on workers or world size.
-//! 1. The blocks are permuted by (seed, epoch). 2. That row of samples is cut into `lanes` equal parts. 3. Inside a lane
-//! consecutive windows are permuted by a keyed bijection. 4. Position j is sample j div lanes of lane j mod lanes.
-//! Rank r of W takes the positions with j mod W = r. Memory is O(blocks).
+//!
+//! 1. The blocks are permuted by (seed, epoch).
+//! 2. That row of samples is cut into `lanes` equal parts.
+//! 3. Inside a lane consecutive windows are permuted by a keyed bijection.
+//! 4. Position j is sample j div lanes of lane j mod lanes. Rank r of W takes the positions with j mod W = r.
+//!
+//! Memory is O(blocks).
 
 pub mod choose;
 pub mod epoch;

@@ -45,21 +45,32 @@ impl Plan {
         let shared_bits = step.trailing_zeros().min(self.lane_bits);
         let period = self.lanes.len() >> shared_bits;
         let stride = step >> shared_bits;
+        let mut mapped = [0; CHUNK];
         for first in 0..period.min(out.len()) {
             let position = start + step * first as u64;
             let lane = position & (self.lanes.len() as u64 - 1);
-            self.resolve_lane(lane, position >> self.lane_bits, stride, &mut out[first..], period);
+            self.resolve_lane(lane, position >> self.lane_bits, stride, &mut out[first..], period, &mut mapped);
         }
     }
 
     /// Fills every `period`-th of `out` with the samples of one lane at `offset`, `offset + stride`, ...
-    fn resolve_lane(&self, number: u64, mut offset: u64, stride: u64, out: &mut [SampleRef], period: usize) {
+    fn resolve_lane(
+        &self,
+        number: u64,
+        mut offset: u64,
+        stride: u64,
+        out: &mut [SampleRef],
+        period: usize,
+        mapped: &mut [u32; CHUNK],
+    ) {
         let lane = &self.lanes[number as usize];
         let mut slots = out.iter_mut().step_by(period);
-        let mut mapped = [0_u32; CHUNK];
         while slots.len() > 0 {
             let window = lane.window_at(offset);
             let range = lane.window(window);
+            let (base, places) = (lane.place(range.start), lane.places_of(range.clone()));
+            let index = self.sequence.index_at(places.start);
+            let span = self.sequence.span(index);
             let permutation = self.permutation(number, window, range.end - range.start);
             let mut run = ((range.end - offset).div_ceil(stride)).min(slots.len() as u64);
             // A stride beyond the window means a run of one, so its value does not matter.
@@ -67,7 +78,12 @@ impl Plan {
             while run > 0 {
                 let part = run.min(CHUNK as u64) as usize;
                 permutation.map_strided((offset - range.start) as u32, narrow_stride, &mut mapped[..part]);
-                self.locate(lane.place(range.start), lane.backward, &mapped[..part], slots.by_ref());
+                if places.end <= span.end {
+                    let (block, base_row) = (self.sequence.block(index), (base - span.start) as u32);
+                    locate_in_block(block, base_row, lane.backward, &mapped[..part], slots.by_ref());
+                } else {
+                    self.locate(base, lane.backward, &mapped[..part], slots.by_ref());
+                }
                 offset = offset.saturating_add(stride.saturating_mul(part as u64));
                 run -= part as u64;
             }
@@ -86,5 +102,20 @@ impl Plan {
                 *slot = self.sequence.sample_at(base + u64::from(*step));
             }
         }
+    }
+}
+
+/// The same for a window that lies in one block, where no search is needed; its first offset is at `base_row`.
+#[inline]
+fn locate_in_block<'a>(
+    block: u32,
+    base_row: u32,
+    backward: bool,
+    mapped: &[u32],
+    slots: impl Iterator<Item = &'a mut SampleRef>,
+) {
+    for (step, slot) in mapped.iter().zip(slots) {
+        let row = if backward { base_row.wrapping_sub(*step) } else { base_row.wrapping_add(*step) };
+        *slot = SampleRef { block, row };
     }
 }

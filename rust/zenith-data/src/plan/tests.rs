@@ -128,8 +128,8 @@ proptest! {
             prop_assert!(release.after > position);
             needed.insert(sample.block);
         }
-        // A window that has a position of the rank may hold a block that has none of its samples, but not many.
-        if world == 1 {
+        // Elsewhere a window of the rank may touch a block none of whose samples it draws.
+        if world == 1 && from == 0 {
             prop_assert_eq!(needed.len(), regular.len());
         }
     }
@@ -143,7 +143,7 @@ proptest! {
         let uses: Vec<u32> =
             (0..world).flat_map(|rank| plan.schedule(0, rank, world).map(|one| one.block)).collect();
         let distinct: HashSet<_> = uses.iter().copied().collect();
-        prop_assert!(uses.len() - distinct.len() <= world as usize - 1);
+        prop_assert!(uses.len() - distinct.len() < world as usize);
     }
 }
 
@@ -156,13 +156,22 @@ fn golden(plan: &Plan) -> Vec<(u32, u32)> {
 fn the_order_never_changes() {
     let order = Order { seed: 1, epoch: 2, lanes: 4, window: 5, shuffle: true };
     let plan = Plan::new(&[7, 0, 5, 9, 2], &order).expect("valid");
-    assert_eq!(golden(&plan), []);
+    let expected = [
+        [(2, 0), (3, 1), (0, 6), (3, 8)],
+        [(2, 4), (3, 2), (0, 5), (4, 1)],
+        [(2, 1), (3, 0), (0, 3), (3, 6)],
+        [(2, 3), (3, 5), (0, 4), (4, 0)],
+        [(0, 0), (3, 4), (0, 1), (3, 7)],
+    ];
+    let all = golden(&plan);
+    assert_eq!(all[..20], *expected.as_flattened());
+    assert_eq!(all[20..], [(2, 2), (3, 3), (0, 2)]);
     let plan = Plan::new(&[1000; 1000], &Order { lanes: 16, window: 900, ..order }).expect("valid");
     let mut samples = Vec::new();
     plan.resolve(0, 1, 1_000_000, &mut samples);
     let folded =
         samples.iter().fold(0, |key, sample| key::absorb(key, u64::from(sample.block) << 32 | u64::from(sample.row)));
-    assert_eq!(folded, 0);
+    assert_eq!(folded, 13_792_573_360_119_635_051);
 }
 
 #[test]
@@ -202,4 +211,80 @@ fn epochs_and_seeds_differ() {
         let same = samples(other).iter().zip(&base).filter(|(one, two)| one == two).count();
         assert!(same < 12, "{same} of 1000 samples at the same position");
     }
+}
+
+/// How many equally frequent labels would meet each other as rarely as those in batches of 256 do.
+fn effective_labels(labels: &[u64]) -> f64 {
+    let mut meetings = 0;
+    for batch in labels.chunks_exact(256) {
+        let mut counts = HashMap::new();
+        batch.iter().for_each(|label| *counts.entry(label).or_insert(0_u64) += 1);
+        meetings += counts.values().map(|count| count * (count - 1)).sum::<u64>();
+    }
+    (labels.len() / 256 * 256 * 255) as f64 / meetings as f64
+}
+
+/// A shuffle buffer of `size` over the blocks in the order `blocks`, as WebDataset and tf.data have it.
+fn through_buffer(blocks: &[u64], block_rows: u64, size: usize, label: impl Fn(u64) -> u64) -> Vec<u64> {
+    let mut stream = key::Stream::new(1);
+    let (mut buffer, mut out) = (Vec::new(), Vec::new());
+    for sample in blocks.iter().flat_map(|block| block * block_rows..(block + 1) * block_rows) {
+        buffer.push(label(sample));
+        if buffer.len() > size {
+            out.push(buffer.swap_remove(stream.below(buffer.len() as u64) as usize));
+        }
+    }
+    while !buffer.is_empty() {
+        out.push(buffer.swap_remove(stream.below(buffer.len() as u64) as usize));
+    }
+    out
+}
+
+/// Sorted data, blocks of equal size, a budget of `budget` blocks: effective labels in a batch against those of a shuffle
+/// buffer of the same bytes. A buffer also has blocks in decoding that its size leaves out; ours counts them.
+///
+/// | budget in blocks, labels | ours | buffer in file order | buffer over permuted blocks |
+/// |---|---|---|---|
+/// | 8, 10   | 5.0  | 1.2  | 6.4  |
+/// | 16, 10  | 6.9  | 1.5  | 7.8  |
+/// | 16, 200 | 18.1 | 16.4 | 30.3 |
+/// | 32, 200 | 36.0 | 31.5 | 55.4 |
+/// | 64, 200 | 70.6 | 59.8 | 94.6 |
+#[test]
+fn sorted_data_is_mixed_within_the_budget() {
+    for (budget, label_count) in [(8, 10), (16, 10), (16, 200), (32, 200), (64, 200)] {
+        let (block_rows, count) = (256_u64, 400_u64);
+        let (total, buffer_rows) = (block_rows * count, budget * block_rows);
+        let blocks = vec![crate::dataset::Block { rows: block_rows, decoded_bytes: block_rows * 100 }; count as usize];
+        let chosen = choose_order(&blocks, buffer_rows * 100, None).expect("valid");
+        let order = Order { seed: 3, epoch: 0, lanes: chosen.lanes, window: chosen.window, shuffle: true };
+        let plan = Plan::new(&vec![block_rows; count as usize], &order).expect("valid");
+        let label = |sample: u64| sample * label_count / total;
+        let ours: Vec<_> =
+            all(&plan).iter().map(|s| label(u64::from(s.block) * block_rows + u64::from(s.row))).collect();
+        let in_file_order: Vec<_> = (0..count).collect();
+        let mut permuted = in_file_order.clone();
+        let mut stream = key::Stream::new(9);
+        (1..permuted.len()).rev().for_each(|last| permuted.swap(last, stream.below(last as u64 + 1) as usize));
+        let ours = effective_labels(&ours);
+        let [in_file_order, permuted] = [in_file_order, permuted]
+            .map(|blocks| effective_labels(&through_buffer(&blocks, block_rows, buffer_rows as usize, label)));
+        let estimate = choose::resident_bytes(chosen.lanes, block_rows as f64, chosen.window as f64);
+        let held = held_rows(&plan) + 3.0 * block_rows as f64;
+        let case = format!(
+            "{budget}, {label_count}: {ours:.1}, {in_file_order:.1}, {permuted:.1}; {held:.0} of {estimate:.0}"
+        );
+        assert!(ours >= 1.05 * in_file_order, "{case}");
+        assert!(ours >= 0.55 * permuted, "{case}");
+        assert!((0.9..1.1).contains(&(held / estimate)), "{case}");
+    }
+}
+
+/// Rows that one rank holds on average if it decodes blocks as late as it may.
+fn held_rows(plan: &Plan) -> f64 {
+    let rows = |release: &Release| f64::from(release.rows.end - release.rows.start);
+    let held = |one: &BlockUse| -> f64 {
+        one.releases.iter().map(|release| rows(release) * (release.after - one.first) as f64).sum()
+    };
+    plan.schedule(0, 0, 1).map(|one| held(&one)).sum::<f64>() / plan.len() as f64
 }
