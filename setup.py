@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools_rust import Binding, RustExtension
+from setuptools_rust import Binding, RustExtension, Strip
 
 ROOT = Path(__file__).parent
 ENGINE = "_engine.abi3.so"
@@ -93,6 +93,7 @@ setup(
             py_limited_api=True,
             args=["--locked"],
             debug=False,
+            strip=Strip.Debug,
         )
     ],
     ext_modules=[module] if module else [],

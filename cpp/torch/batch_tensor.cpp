@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <stdexcept>
-#include <vector>
 
 namespace zenith::torch_module {
 namespace {
@@ -36,19 +35,19 @@ std::int32_t torch_dtype(DType dtype) {
     case DType::F64:
       return aoti_torch_dtype_float64();
   }
-  throw std::runtime_error("the engine sent an element type that this build of zenith_torch does not know; install both "
-                           "from one build");
+  throw std::runtime_error(
+      "the engine sent an element type that this build of zenith_torch does not know; install both "
+      "from one build");
 }
 
-std::vector<std::int64_t> row_major_strides(rust::Slice<const std::int64_t> shape) {
-  std::vector<std::int64_t> strides(shape.size());
+void row_major_strides(rust::Slice<const std::int64_t> shape, std::vector<std::int64_t>& strides) {
+  strides.resize(shape.size());
   std::int64_t stride = 1;
   for (std::size_t axis = shape.size(); axis-- > 0;) {
     strides[axis] = stride;
     // As torch does it: an empty axis counts as one.
     stride *= shape[axis] > 0 ? shape[axis] : 1;
   }
-  return strides;
 }
 
 struct LeaseRelease {
@@ -57,9 +56,9 @@ struct LeaseRelease {
 
 }  // namespace
 
-AtenTensorHandle batch_tensor(BatchView& view, std::size_t index) {
+AtenTensorHandle batch_tensor(BatchView& view, std::size_t index, std::vector<std::int64_t>& strides) {
   const auto shape = view.shape(index);
-  const auto strides = row_major_strides(shape);
+  row_major_strides(shape, strides);
   const auto dtype = torch_dtype(view.dtype(index));
   void* data = view.data(index);
   std::unique_ptr<void, LeaseRelease> lease(bridge::lease_into_context(view.take_lease(index)));

@@ -3,6 +3,8 @@
 
 #include <Python.h>
 
+#include <algorithm>
+
 #include "batch_tensor.h"
 
 namespace {
@@ -14,11 +16,12 @@ using torch::stable::detail::to;
 // that zenith._engine.take_error() has it.
 void next_batch(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto wait_ms = std::clamp<std::int64_t>(to<std::int64_t>(stack[1]), 0, UINT32_MAX);
-  auto view = zenith::next_batch(static_cast<std::uint64_t>(to<std::int64_t>(stack[0])),
-                                 static_cast<std::uint32_t>(wait_ms));
+  auto view =
+      zenith::next_batch(static_cast<std::uint64_t>(to<std::int64_t>(stack[0])), static_cast<std::uint32_t>(wait_ms));
   zenith::shim::TensorList tensors(view->parts());
+  std::vector<std::int64_t> strides;
   for (std::size_t index = 0; index < view->parts(); ++index) {
-    tensors.push(zenith::torch_module::batch_tensor(*view, index));
+    tensors.push(zenith::torch_module::batch_tensor(*view, index, strides));
   }
   stack[0] = tensors.release();
   stack[1] = from(static_cast<std::int64_t>(view->status()));
@@ -31,7 +34,8 @@ STABLE_TORCH_LIBRARY(zenith, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(zenith, CompositeExplicitAutograd, library) { library.impl("next_batch", next_batch); }
 
-PyModuleDef module = {PyModuleDef_HEAD_INIT, "zenith_torch._C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "zenith_torch._C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

@@ -1,9 +1,8 @@
 """Zenith: a fast, resumable data loader engine. Needs neither torch nor jax."""
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
-
 from zenith._info import info
-from zenith.datasets import Dataset, FieldInfo, Tokens
+from zenith.datasets import Dataset, FieldInfo, Parquet, Tokens, open
 from zenith.errors import (
     BudgetError,
     CorruptError,
@@ -28,10 +27,12 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "NotFoundError",
+    "Parquet",
     "ReadError",
     "StateError",
     "Tokens",
     "UnsupportedError",
     "ZenithError",
     "info",
+    "open",
 ]

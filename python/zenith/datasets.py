@@ -127,6 +127,76 @@ def _paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.path.expanduser(os.fspath(path)) for path in paths]
 
 
+class Parquet(Dataset):
+    """Rows of Parquet files.
+
+    Args:
+        paths: a file, a directory (hidden files are skipped), a glob (bytewise sorted), or a list of them.
+        columns: names of the columns to deliver; members of a struct are ``outer.inner``. Default: all, or with
+            ``stack`` those that it names.
+        stack: fields made of columns: ``{"x": ["f0", "f1"], "y": "label"}`` gives ``x`` of shape ``[2]`` and a scalar
+            ``y``. The columns of one field must be of one dtype (see ``dtypes``).
+        dtypes: element types by field or column, such as ``{"x": "float16"}``. To an integer type the values must fit
+            exactly, else it is an error that names the row.
+        nulls: ``"error"``, or values by column that stand for missing ones: ``{"age": 0}``.
+        ragged: how variable lists are delivered: ``"list"`` (one array a sample) or ``"pad"`` (with ``pad_value`` to
+            ``pad_length``; a longer list is an error).
+        decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
+
+    Raises:
+        zenith.NotFoundError: no file, or a column that does not exist.
+        zenith.CorruptError, zenith.UnsupportedError: a file that cannot be read, naming file and place.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        columns: Sequence[str] | None = None,
+        stack: Mapping[str, str | Sequence[str]] | None = None,
+        dtypes: Mapping[str, str | np.dtype[Any] | type] | None = None,
+        nulls: str | Mapping[str, Any] = "error",
+        ragged: str = "list",
+        pad_value: float = 0,
+        pad_length: int | None = None,
+        decimals: str = "error",
+    ) -> None:
+        options = _column_options(columns, stack, dtypes, nulls, ragged, pad_value, pad_length, decimals)
+        super().__init__({"format": "Parquet", "paths": _paths(paths), "options": options})
+
+
+def _column_options(
+    columns: Sequence[str] | None,
+    stack: Mapping[str, str | Sequence[str]] | None,
+    dtypes: Mapping[str, str | np.dtype[Any] | type] | None,
+    nulls: str | Mapping[str, Any],
+    ragged: str,
+    pad_value: float,
+    pad_length: int | None,
+    decimals: str,
+) -> dict[str, Any]:
+    """The options of columns as the engine reads them."""
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names, got the string {columns!r}")
+    lists: Any = ragged
+    if ragged == "pad":
+        if pad_length is None:
+            raise ValueError('ragged="pad" needs pad_length=, the number of elements every sample gets')
+        lists = {"pad": {"value": pad_value, "length": pad_length}}
+    return {
+        "columns": None if columns is None else list(columns),
+        "stack": [[name, of if isinstance(of, str) else list(of)] for name, of in (stack or {}).items()],
+        "dtypes": [[name, _dtype_name(dtype)] for name, dtype in (dtypes or {}).items()],
+        "nulls": nulls if isinstance(nulls, str) else {"fill": [[name, value] for name, value in nulls.items()]},
+        "ragged": lists,
+        "decimals": decimals,
+    }
+
+
+def _dtype_name(dtype: str | np.dtype[Any] | type) -> str:
+    return dtype if isinstance(dtype, str) else np.dtype(dtype).name
+
+
 class Tokens(Dataset):
     """Windows of ``seq_len`` tokens from ``.bin`` (raw little-endian ``dtype``) or ``.npy`` files.
 
@@ -159,3 +229,21 @@ class Tokens(Dataset):
             "seed": seed,
         }
         super().__init__({"format": "Tokens", "paths": _paths(paths), "options": options})
+
+
+def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:  # noqa: A001  (the field's word for it)
+    """Opens files by the format that their names tell: ``.parquet``, or ``.bin`` and ``.npy`` (tokens).
+
+    Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
+    """
+    listed = _paths(paths)
+    if not listed:
+        raise ValueError("no paths were given")
+    suffix = os.path.splitext(listed[0])[1]
+    kinds: dict[str, type[Parquet] | type[Tokens]] = {".parquet": Parquet, ".pq": Parquet, ".bin": Tokens, ".npy": Tokens}
+    if suffix not in kinds:
+        raise ValueError(
+            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet or zenith.Tokens, "
+            f"or a name (or glob) that ends in {', '.join(kinds)}"
+        )
+    return kinds[suffix](paths, **options)

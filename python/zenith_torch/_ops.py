@@ -19,10 +19,9 @@ _version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]
 if _version < TORCH_FLOOR:
     raise ImportError(f"zenith_torch needs PyTorch 2.11 or newer, this is {torch.__version__}. Upgrade torch.")
 
-import zenith._platform  # noqa: E402  (the engine, and a clear error where it cannot run)
 
 try:
-    from zenith_torch import _C as _C  # noqa: E402
+    import zenith_torch._C
 except ModuleNotFoundError as error:
     if error.name != "zenith_torch._C":
         raise

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zenith_data::dataset::Dataset;
 use zenith_data::format::tokens::{Tokens, TokensOptions};
+use zenith_data::format::{Parquet, ParquetOptions};
 use zenith_data::storage::{Source, Storage};
 use zenith_data::{Error, Result};
 
@@ -12,6 +13,14 @@ use zenith_data::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "format", deny_unknown_fields)]
 pub enum DatasetSpec {
+    /// Rows of Parquet files.
+    Parquet {
+        /// Files, directories or globs.
+        paths: Vec<String>,
+        /// Which columns, and how.
+        #[serde(default)]
+        options: ParquetOptions,
+    },
     /// Windows over token files.
     Tokens {
         /// Files, directories or globs.
@@ -31,6 +40,9 @@ impl DatasetSpec {
     /// Opens it through `storage`.
     pub fn open(&self, storage: &dyn Storage) -> Result<Arc<dyn Dataset>> {
         match self {
+            Self::Parquet { paths, options } => {
+                Ok(Arc::new(Parquet::open(storage, list(storage, paths)?, options.clone())?))
+            }
             Self::Tokens { paths, options } => {
                 Ok(Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?))
             }

@@ -1,0 +1,88 @@
+# One command for each thing one does here; CI runs the same ones. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zenith
+
+# On CI the checkout is thrown away, so what is costly to make lives in the cache, keyed by what it is made from.
+ifeq ($(CI),true)
+key = $(shell cat $(1) <($(PYTHON) --version) | sha256sum | cut -c1-16)
+VENV := $(CACHE)/venv-$(call key,requirements/dev.txt)
+export CARGO_TARGET_DIR ?= $(CACHE)/target-$(call key,Cargo.lock rust-toolchain.toml)
+else
+VENV := $(CURDIR)/.venv
+endif
+
+PY := .venv/bin/python
+WHEELS := dist
+# The tree under test wins over whatever the environment has installed.
+export PYTHONPATH := $(CURDIR)/python
+# An extension module must not link libpython; set for every cargo call so that none rebuilds what another built.
+export PYO3_BUILD_EXTENSION_MODULE := 1
+
+REQUIREMENTS := $(VENV)/.requirements-$(shell sha256sum requirements/dev.txt | cut -c1-16)
+# In the checkout, because the built files are: an environment may serve several checkouts.
+BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
+SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
+	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
+
+.PHONY: help setup demo test lint format bench wheel audit-wheel torch-matrix clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+setup: $(BUILT) ## Make .venv, install what is pinned, build the engine and the torch module. Quick when nothing changed.
+
+$(REQUIREMENTS): requirements/dev.txt
+	PYTHON=$(PYTHON) scripts/prerequisites.sh
+	if [[ ! -x $(VENV)/bin/python ]]; then mkdir -p $(dir $(VENV)); $(PYTHON) -m venv $(VENV); fi
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	touch $@
+
+$(BUILT): $(REQUIREMENTS) $(SOURCES)
+	if [[ $(VENV) != $(CURDIR)/.venv ]]; then ln -sfn $(VENV) .venv; fi
+	ZENITH_BUILD_TORCH=1 $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PY) -c 'import zenith_torch'
+	mkdir -p build && rm -f build/.built-* && touch $@
+
+demo: setup ## Show what Zenith does.
+	$(PY) -m examples.demo $(ARGS)
+
+test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
+	scripts/test.sh $(ARGS)
+
+lint: $(REQUIREMENTS) ## Check formatting, lints and types; changes nothing.
+	if [[ $(VENV) != $(CURDIR)/.venv ]]; then ln -sfn $(VENV) .venv; fi
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict
+	.venv/bin/clang-format --dry-run --Werror $(shell find cpp -name '*.h' -o -name '*.cpp')
+
+format: $(REQUIREMENTS) ## Format Rust, Python and C++.
+	cargo fmt --all
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+	.venv/bin/clang-format -i $(shell find cpp -name '*.h' -o -name '*.cpp')
+
+bench: setup ## Compare loaders on this machine: make bench ARGS="...".
+	$(PY) -m benchmarks.loaders $(ARGS)
+
+wheel: setup ## Build the one wheel (Python 3.10 and newer, torch 2.11 and newer) into dist/.
+	rm -rf $(WHEELS)
+	ZENITH_BUILD_TORCH=1 $(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w $(WHEELS) .
+	ls -l $(WHEELS)
+
+audit-wheel: wheel ## Check what the wheel's libraries import, and print the glibc it needs.
+	$(PY) scripts/audit_wheel.py $(WHEELS)/*.whl
+
+torch-matrix: wheel ## Run tests/torch with the wheel on torch 2.11, 2.13 and the newest. Downloads each torch once.
+	CACHE=$(CACHE) PYTHON=$(PYTHON) scripts/torch_matrix.sh $(WHEELS)/*.whl
+
+clean: ## Remove what was built here; keep the environment.
+	rm -rf build dist python/*.egg-info python/zenith/*.so python/zenith_torch/*.so
+	cargo clean --quiet

@@ -1,0 +1,1 @@
+"""Empty: importing it registers `torch.ops.zenith`."""

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs every test and ends with one line per part. Arguments go to pytest.
+set -u
+summary=()
+failed=0
+
+part() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name"
+    if "$@"; then
+        summary+=("passed  $name ($((SECONDS - start)) s)")
+    else
+        summary+=("FAILED  $name ($((SECONDS - start)) s): $*")
+        failed=1
+    fi
+}
+
+# zenith-ffi has no Rust tests of its own: tests/torch/test_link.py examines it through Python.
+if cargo nextest --version >/dev/null 2>&1; then
+    part "Rust" cargo nextest run --workspace --locked --no-tests=pass
+    part "Rust examples in docs" cargo test --workspace --locked --quiet --doc
+else
+    echo "note: cargo-nextest is not installed, so cargo test runs instead (slower; same tests)." >&2
+    part "Rust" cargo test --workspace --locked --quiet
+fi
+part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/zenith/*.so python/zenith_torch/*.so
+# -rs lists what was skipped, and why.
+part "Python" .venv/bin/python -m pytest -q -rs "$@"
+
+echo
+echo "== summary"
+printf '%s\n' "${summary[@]}"
+exit $failed

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs tests/torch on the wheel given, under the oldest torch that is supported, the one we build with, and the newest.
+set -euo pipefail
+wheel=$(realpath "$1")
+tests=$(realpath "$(dirname "$0")/../tests/torch")
+summary=()
+failed=0
+unset PYTHONPATH # The wheel is under test, not the source tree.
+
+for torch in torch==2.11.0 torch==2.13.0 torch; do
+    venv=$CACHE/matrix/${torch/==/-}
+    [[ -x $venv/bin/python ]] || "$PYTHON" -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --upgrade "$torch" numpy pyarrow pytest hypothesis
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+    version=$("$venv/bin/python" -c 'import torch; print(torch.__version__)')
+    echo "== torch $version"
+    if (cd "$venv" && bin/python -m pytest -q -rs -c /dev/null --rootdir "$tests" --import-mode importlib "$tests"); then
+        summary+=("passed  torch $version")
+    else
+        summary+=("FAILED  torch $version")
+        failed=1
+    fi
+done
+
+printf '%s\n' "== summary" "${summary[@]}"
+exit $failed
