@@ -24,5 +24,8 @@ pub mod storage;
 
 pub mod error;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 pub use error::{Error, ErrorKind, Result};
 pub use field::{DType, Field, FieldKind, Schema};

@@ -1,3 +1,15 @@
-//! The formats: each opens through `Storage`, then only says which ranges it needs and decodes the bytes it is brought.
+//! The formats: how samples lie in files, without I/O. Each implements `dataset::Dataset`; all turn columns into rows
+//! through `projection` and `columns`, so that a dtype, a null or a list means the same in every format.
 
+pub mod cast;
+pub mod columns;
+pub mod options;
+pub mod parquet;
+pub mod projection;
 pub mod tokens;
+
+mod guard;
+mod json;
+
+pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
+pub use parquet::{Parquet, ParquetOptions};

@@ -1,0 +1,43 @@
+"""Small real files for the tests, written by pyarrow and numpy (never by our own code)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROWS = 10_007
+FEATURES = 5
+
+
+def table(rows: int = ROWS) -> pa.Table:
+    """``f0..f4`` float32, ``id`` int64 (the row number), ``label`` int32."""
+    random = np.random.default_rng(7)
+    columns = {f"f{i}": random.random(rows, dtype=np.float32) for i in range(FEATURES)}
+    columns["id"] = np.arange(rows, dtype=np.int64)
+    columns["label"] = (np.arange(rows) % 10).astype(np.int32)
+    return pa.table(columns)
+
+
+@pytest.fixture(scope="session")
+def parquet_table() -> pa.Table:
+    return table()
+
+
+@pytest.fixture(scope="session")
+def parquet_files(tmp_path_factory: pytest.TempPathFactory, parquet_table: pa.Table) -> Path:
+    """A directory of three Parquet files with ragged row groups; together they are `parquet_table`."""
+    root = tmp_path_factory.mktemp("parquet")
+    for number, (start, end, group) in enumerate([(0, 3000, 512), (3000, 3001, 512), (3001, ROWS, 700)]):
+        pq.write_table(parquet_table.slice(start, end - start), root / f"part-{number}.parquet", row_group_size=group)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens") / "corpus.bin"
+    np.random.default_rng(3).integers(0, 65536, 50_000, dtype=np.uint16).tofile(path)
+    return path
