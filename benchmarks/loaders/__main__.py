@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     files = data.ensure(arguments.out / "data", size)
-    gate_files = data.ensure(arguments.out / "data", data.Size(300_000, 100_000, 2_000_000))
+    gate_files = data.ensure(arguments.out / "data", data.GATE_SIZE)
     parts = arguments.parts.split(",")
     results: dict[str, object] = {"machine": machine(), "size": vars(size), "settings": vars(settings), "quick": quick}
     results["contenders"] = {contender.name: describe(contender) for contender in chosen}

@@ -15,7 +15,6 @@ from benchmarks.loaders.table import FEATURE_COUNT, FEATURES, LABEL, features, t
 
 FORMAT_VERSION = 1
 ROW_GROUP_ROWS = 131_072
-LARGE_ROW_GROUP_ROWS = 1 << 20
 CHUNK_ROWS = 131_072
 
 
@@ -26,6 +25,17 @@ class Size:
     rows: int = 4_000_000
     csv_rows: int = 1_000_000
     token_count: int = 50_000_000
+    group_rows: int = ROW_GROUP_ROWS
+    """Rows of a row group and of an Arrow record batch."""
+
+    @property
+    def large_group_rows(self) -> int:
+        """Rows of a row group in the variant with large ones."""
+        return 8 * self.group_rows
+
+
+GATE_SIZE = Size(rows=100_003, csv_rows=50_001, token_count=1_000_003, group_rows=8192)
+"""The small files of the gate: odd counts, and blocks so small that every contender meets many of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Files:
 
 def ensure(root: Path, size: Size) -> Files:
     """Writes whatever is missing for this size under `root` and returns where it is. Prints one line per file."""
-    folder = root / f"{size.rows}-{size.csv_rows}-{size.token_count}-v{FORMAT_VERSION}"
+    folder = root / f"{size.rows}-{size.csv_rows}-{size.token_count}-{size.group_rows}-v{FORMAT_VERSION}"
     files = Files(str(folder), size)
     note = folder / "complete.json"
     if note.exists():
@@ -127,9 +137,9 @@ def write_parquet(files: Files) -> None:
     import pyarrow.parquet as pq
 
     table = whole_table(files.size.rows)
-    pq.write_table(table, files.parquet, row_group_size=ROW_GROUP_ROWS, compression="snappy")
-    pq.write_table(table, files.parquet_large_groups, row_group_size=LARGE_ROW_GROUP_ROWS, compression="snappy")
-    pq.write_table(table, files.parquet_plain, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=False)
+    pq.write_table(table, files.parquet, row_group_size=files.size.group_rows, compression="snappy")
+    pq.write_table(table, files.parquet_large_groups, row_group_size=files.size.large_group_rows, compression="snappy")
+    pq.write_table(table, files.parquet_plain, row_group_size=files.size.group_rows, compression="snappy", use_dictionary=False)
 
 
 def write_ipc(files: Files) -> None:
@@ -137,7 +147,7 @@ def write_ipc(files: Files) -> None:
     import pyarrow as pa
 
     table = whole_table(files.size.rows)
-    for path, chunk_rows in ((files.ipc, CHUNK_ROWS), (files.ipc_one_batch, files.size.rows)):
+    for path, chunk_rows in ((files.ipc, files.size.group_rows), (files.ipc_one_batch, files.size.rows)):
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.combine_chunks(), max_chunksize=chunk_rows)
 

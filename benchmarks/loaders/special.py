@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.loaders.data import Files
 from benchmarks.loaders.rounds import progress
 
-PARTS: tuple[str, ...] = ("handover", "first_batch", "memory")
+PARTS: dict[str, str] = {"handover": "handover", "first_batch": "first_batch", "memory": "memory_scenario"}
+"""Part → module."""
 
 
 def run_parts(parts: list[str], files: Files, quick: bool) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def run_parts(parts: list[str], files: Files, quick: bool) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for part in parts:
         progress(f"part {part}")
-        module = importlib.import_module(f"benchmarks.loaders.{part}")
+        module = importlib.import_module(f"benchmarks.loaders.{PARTS[part]}")
         results[part] = module.measure(files, quick)
     if parts:
         progress("parts: done", end="\n")
