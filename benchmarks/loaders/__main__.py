@@ -24,7 +24,7 @@ def main() -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        print("\nstopped; the data files stay, no results were written", file=sys.stderr)
+        print("\nstopped; the data files stay; results.json is written after the rounds and at the end", file=sys.stderr)
         return 130
 
 
@@ -78,8 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         skipped |= gate_all([contender for contender in ready if contender.name not in skipped], gate_files, files, settings)
         results |= run_rounds([contender for contender in ready if contender.name not in skipped], files, settings)
     results["skipped"] = skipped
-    results |= run_parts([part for part in parts if part in PARTS], files, quick)
     path = arguments.out / "results.json"
+    path.write_text(json.dumps(results, indent=1))  # So that a part that is stopped does not take the rounds with it.
+    results |= run_parts([part for part in parts if part in PARTS], files, quick)
     path.write_text(json.dumps(results, indent=1))
     print(report.write(path))
     failures: object = results.get("failures", {})

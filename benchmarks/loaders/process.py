@@ -24,7 +24,7 @@ def run_child(job: dict[str, Any], sample_memory: bool = False) -> dict[str, Any
 
     Timed runs are not sampled: reading the sizes of a large process takes part of a core.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": python_path(), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.loaders.child"],
@@ -50,6 +50,11 @@ def run_child(job: dict[str, Any], sample_memory: bool = False) -> dict[str, Any
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def python_path() -> str:
+    """The repository first, then what the caller set."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def talk(child: subprocess.Popen[str], job: dict[str, Any], sample_memory: bool) -> dict[str, Any]:
