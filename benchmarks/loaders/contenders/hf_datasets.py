@@ -1,7 +1,7 @@
-"""Hugging Face datasets over the same Parquet file, in the two ways that its documentation shows for torch.
+"""Hugging Face datasets over the same Parquet file, map-style in torch's DataLoader and iterable with a shuffle buffer.
 
-The Arrow cache that it makes of the file is written beforehand and is in no figure. `DataLoader` over `with_format("torch")`
-is its page "Use with PyTorch"; `.iter(batch_size)` over an iterable dataset with a shuffle buffer is its fast path.
+Both use its numpy format and make the tensors afterwards. The Arrow cache that it makes of the file is written beforehand and
+is in no figure.
 """
 
 from __future__ import annotations
