@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.loaders.process import ROOT
 
-DISTRIBUTIONS = ("torch", "zenith-ml", "zenith", "pyarrow", "numpy", "datasets")
+DISTRIBUTIONS = ("torch", "zenith-loader", "pyarrow", "numpy", "datasets")
 
 
 def machine() -> dict[str, object]:
