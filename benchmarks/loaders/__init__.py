@@ -1,0 +1,1 @@
+"""How fast do loaders deliver batches on this machine? Zenith and its peers, side by side in one run."""

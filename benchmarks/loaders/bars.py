@@ -1,0 +1,98 @@
+"""The ratios that Zenith must reach, each from figures of one run; and how a ratio is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """`figure` of the best of `ours` over that of the best of `theirs`, per round; the median over the rounds counts."""
+
+    title: str
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    bound: float
+    figure: str = "samples_per_s"
+    at_most: bool = False
+    """True where small is good: the best is then the smallest, and the ratio must be at most `bound`."""
+
+
+def shuffled(work: str) -> tuple[str, ...]:
+    """Zenith with two threads, shuffled."""
+    return (f"zenith-{work}-shuffled-w2",)
+
+
+BARS: tuple[Bar, ...] = (
+    *(
+        bar
+        for work in ("parquet", "parquet-plain")
+        for bar in (
+            Bar(f"{work}, shuffled ÷ torch with 2 workers", shuffled(work), (f"torch-iterable-{work}-shuffled-w2",), 3.5),
+            Bar(
+                f"{work}, shuffled ÷ hand-written loop",
+                shuffled(work),
+                (f"hand-written-{work}", f"hand-written-{work}-simple"),
+                1.4,
+            ),
+            Bar(
+                f"{work}, shuffled ÷ bare pyarrow scan",
+                shuffled(work),
+                (f"pyarrow-dataset-scan-{work}", f"pyarrow-file-scan-{work}"),
+                0.8,
+            ),
+        )
+    ),
+    Bar("Arrow IPC ÷ Parquet, both Zenith, shuffled", shuffled("arrow-ipc"), shuffled("parquet"), 2.0),
+    Bar("CSV ÷ pyarrow's reader", ("zenith-csv-file-w2",), ("pyarrow-csv-whole", "pyarrow-csv-stream"), 0.8),
+    Bar(
+        "tokens, random windows ÷ nanoGPT get_batch",
+        ("zenith-tokens-random-w1", "zenith-tokens-random-w2"),
+        ("nanogpt-get-batch", "nanogpt-get-batch-one-map"),
+        10.0,
+    ),
+    *(
+        Bar(f"memory: {work} ÷ torch with 2 workers", shuffled(work), (f"torch-iterable-{theirs}-shuffled-w2",), 0.75, "peak_mib", True)
+        for work, theirs in (
+            ("parquet", "parquet"),
+            ("parquet-plain", "parquet-plain"),
+            ("parquet-1mi", "parquet"),
+            ("arrow-ipc-one-batch", "parquet"),
+        )
+    ),
+    *(
+        Bar(
+            f"{more} threads ÷ {fewer}: parquet, shuffled",
+            (f"zenith-parquet-shuffled-w{more}",),
+            (f"zenith-parquet-shuffled-w{fewer}",),
+            0.95,
+        )
+        for fewer, more in ((0, 1), (1, 2), (2, 4))
+    ),
+)
+
+
+def ratios(bar: Bar, runs: list[dict[str, Any]]) -> list[float]:
+    """The bar's ratio in every round that has both sides."""
+    best = min if bar.at_most else max
+    found = []
+    for round_index in sorted({run["round"] for run in runs}):
+        of_round = {run["contender"]: run[bar.figure] for run in runs if run["round"] == round_index}
+        ours = [of_round[name] for name in bar.ours if name in of_round]
+        theirs = [of_round[name] for name in bar.theirs if name in of_round]
+        if ours and theirs and best(theirs) > 0:
+            found.append(best(ours) / best(theirs))
+    return found
+
+
+def verdicts(runs: list[dict[str, Any]]) -> list[tuple[Bar, float, float, float, bool]]:
+    """(bar, median, least, greatest, met) for every bar that this run can judge."""
+    judged = []
+    for bar in BARS:
+        found = ratios(bar, runs)
+        if found:
+            median = statistics.median(found)
+            judged.append((bar, median, min(found), max(found), median <= bar.bound if bar.at_most else median >= bar.bound))
+    return judged
