@@ -239,7 +239,7 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:  # no
     listed = _paths(paths)
     if not listed:
         raise ValueError("no paths were given")
-    suffix = os.path.splitext(listed[0])[1]
+    suffix = os.path.splitext(_first_file(listed[0]))[1]
     kinds: dict[str, type[Parquet] | type[Tokens]] = {".parquet": Parquet, ".pq": Parquet, ".bin": Tokens, ".npy": Tokens}
     if suffix not in kinds:
         raise ValueError(
@@ -247,3 +247,13 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:  # no
             f"or a name (or glob) that ends in {', '.join(kinds)}"
         )
     return kinds[suffix](paths, **options)
+
+
+def _first_file(path: str) -> str:
+    """The first visible file below a directory; any other path as it is."""
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        visible = sorted(name for name in files if name[0] not in "._")
+        if visible:
+            return os.path.join(folder, visible[0])
+    return path
