@@ -73,7 +73,7 @@ bench: setup ## Compare loaders on this machine: make bench ARGS="...".
 	$(PY) -m benchmarks.loaders $(ARGS)
 
 wheel: setup ## Build the one wheel (Python 3.10 and newer, torch 2.11 and newer) into dist/.
-	rm -rf $(WHEELS)
+	rm -rf $(WHEELS) build/lib* build/bdist* # What an earlier build left there would end up in the wheel.
 	ZENITH_BUILD_TORCH=1 $(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w $(WHEELS) .
 	ls -l $(WHEELS)
 

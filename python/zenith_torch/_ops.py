@@ -19,9 +19,10 @@ _version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]
 if _version < TORCH_FLOOR:
     raise ImportError(f"zenith_torch needs PyTorch 2.11 or newer, this is {torch.__version__}. Upgrade torch.")
 
+from zenith import _engine  # noqa: E402  (before the module that links to it: its absence is explained better)
 
 try:
-    import zenith_torch._C
+    import zenith_torch._C  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "zenith_torch._C":
         raise
@@ -29,8 +30,6 @@ except ModuleNotFoundError as error:
         "zenith_torch/_C.abi3.so is missing: Zenith was installed where torch was not. "
         "Reinstall it now that torch is here."
     ) from error
-
-from zenith import _engine  # noqa: E402
 
 BATCH, PENDING, END, ERROR = range(4)
 """What a call of `next_batch` came to."""
