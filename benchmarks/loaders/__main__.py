@@ -24,7 +24,9 @@ def main() -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        print("\nstopped; the data files stay; results.json is written after the rounds and at the end", file=sys.stderr)
+        print(
+            "\nstopped; the data files stay; results.json is written after the rounds and at the end", file=sys.stderr
+        )
         return 130
 
 
@@ -33,11 +35,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loaders", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small table and one short run: checks that all works")
     parser.add_argument("--rows", type=int, help="rows of the table (default 4,000,000; quick 400,000)")
-    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only contenders that match; repeatable")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="GLOB", help="only contenders that match; repeatable"
+    )
     parser.add_argument("--all", action="store_true", help="also the variants that are left out by default")
     parser.add_argument("--runs", type=int, help="rounds (default 3; quick 1)")
     parser.add_argument("--budget", type=float, help="seconds of one timed run at most (default 10; quick 2)")
-    parser.add_argument("--parts", default=",".join(("loaders", *PARTS)), help="comma list of: loaders, " + ", ".join(PARTS))
+    parser.add_argument(
+        "--parts", default=",".join(("loaders", *PARTS)), help="comma list of: loaders, " + ", ".join(PARTS)
+    )
     parser.add_argument("--list", action="store_true", help="print the contenders and whether they can run here")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the data and the results")
     arguments = parser.parse_args(argv)
@@ -75,7 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     ready = [contender for contender in chosen if contender.name not in skipped]
     if "loaders" in parts:
         skipped |= prepare_all(ready, (gate_files, files))
-        skipped |= gate_all([contender for contender in ready if contender.name not in skipped], gate_files, files, settings)
+        skipped |= gate_all(
+            [contender for contender in ready if contender.name not in skipped], gate_files, files, settings
+        )
         results |= run_rounds([contender for contender in ready if contender.name not in skipped], files, settings)
     results["skipped"] = skipped
     path = arguments.out / "results.json"
@@ -92,7 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
 def choose(contenders: dict[str, Contender], arguments: argparse.Namespace) -> list[Contender]:
     """The contenders that the command line asks for, in the order of the table."""
     if arguments.only:
-        chosen = [entry for entry in contenders.values() if any(fnmatch.fnmatch(entry.name, glob) for glob in arguments.only)]
+        chosen = [
+            entry for entry in contenders.values() if any(fnmatch.fnmatch(entry.name, glob) for glob in arguments.only)
+        ]
         if not chosen:
             raise SystemExit(f"--only {' '.join(arguments.only)} matches no contender; --list --all prints them all")
         return chosen

@@ -30,7 +30,9 @@ BARS: tuple[Bar, ...] = (
         bar
         for work in ("parquet", "parquet-plain")
         for bar in (
-            Bar(f"{work}, shuffled ÷ torch with 2 workers", shuffled(work), (f"torch-iterable-{work}-shuffled-w2",), 3.5),
+            Bar(
+                f"{work}, shuffled ÷ torch with 2 workers", shuffled(work), (f"torch-iterable-{work}-shuffled-w2",), 3.5
+            ),
             Bar(
                 f"{work}, shuffled ÷ hand-written loop",
                 shuffled(work),
@@ -54,7 +56,14 @@ BARS: tuple[Bar, ...] = (
         10.0,
     ),
     *(
-        Bar(f"memory: {work} ÷ torch with 2 workers", shuffled(work), (f"torch-iterable-{theirs}-shuffled-w2",), 0.75, "peak_mib", True)
+        Bar(
+            f"memory: {work} ÷ torch with 2 workers",
+            shuffled(work),
+            (f"torch-iterable-{theirs}-shuffled-w2",),
+            0.75,
+            "peak_mib",
+            True,
+        )
         for work, theirs in (
             ("parquet", "parquet"),
             ("parquet-plain", "parquet-plain"),
@@ -94,5 +103,7 @@ def verdicts(runs: list[dict[str, Any]]) -> list[tuple[Bar, float, float, float,
         found = ratios(bar, runs)
         if found:
             median = statistics.median(found)
-            judged.append((bar, median, min(found), max(found), median <= bar.bound if bar.at_most else median >= bar.bound))
+            judged.append(
+                (bar, median, min(found), max(found), median <= bar.bound if bar.at_most else median >= bar.bound)
+            )
     return judged

@@ -83,7 +83,9 @@ def all_contenders() -> dict[str, Contender]:
     """Every contender by name, in the order of the table. Each module of `contenders/` has a list `CONTENDERS`."""
     package = importlib.import_module("benchmarks.loaders.contenders")
     found: dict[str, Contender] = {}
-    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: (not info.name.startswith("zenith"), info.name)):
+    for info in sorted(
+        pkgutil.iter_modules(package.__path__), key=lambda info: (not info.name.startswith("zenith"), info.name)
+    ):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         for contender in module.CONTENDERS:
             assert contender.name not in found, f"two contenders are called {contender.name}"

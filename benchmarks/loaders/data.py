@@ -139,7 +139,9 @@ def write_parquet(files: Files) -> None:
     table = whole_table(files.size.rows)
     pq.write_table(table, files.parquet, row_group_size=files.size.group_rows, compression="snappy")
     pq.write_table(table, files.parquet_large_groups, row_group_size=files.size.large_group_rows, compression="snappy")
-    pq.write_table(table, files.parquet_plain, row_group_size=files.size.group_rows, compression="snappy", use_dictionary=False)
+    pq.write_table(
+        table, files.parquet_plain, row_group_size=files.size.group_rows, compression="snappy", use_dictionary=False
+    )
 
 
 def write_ipc(files: Files) -> None:

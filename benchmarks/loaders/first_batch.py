@@ -20,7 +20,7 @@ PEERS = ("torch-iterable-parquet-shuffled-w2", "hand-written-parquet")
 
 def measure(files: Files, quick: bool) -> dict[str, Any]:
     """Three fresh processes per row (one if quick); medians."""
-    from benchmarks.loaders.process import ChildFailed, run_child
+    from benchmarks.loaders.process import ChildError, run_child
 
     warm(files.parquet)
     runs = 1 if quick else 3
@@ -31,10 +31,12 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
         job |= {"mode": "first_batch", "files": files.to_json()}
         try:
             found = [run_child(dict(job)) for _ in range(runs)]
-        except ChildFailed as error:
+        except ChildError as error:
             problems.append(f"{title}: {error}")
             return
-        medians = [statistics.median(run[key] for run in found) for key in ("first_batch_ms", "load_state_ms", "read_mib")]
+        medians = [
+            statistics.median(run[key] for run in found) for key in ("first_batch_ms", "load_state_ms", "read_mib")
+        ]
         rows.append([title, *(float(value) for value in medians), bar_ms])
 
     for peer in PEERS:
@@ -45,12 +47,18 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
         for order, bar_ms in BARS_MS.items():
             add(f"Zenith, {order}, fresh", {"who": "zenith", "order": order, "state": None}, bar_ms)
             try:
-                states = run_child({"mode": "first_batch", "who": "states", "order": order, "files": files.to_json()})["states"]
-            except ChildFailed as error:
+                states = run_child({"mode": "first_batch", "who": "states", "order": order, "files": files.to_json()})[
+                    "states"
+                ]
+            except ChildError as error:
                 problems.append(f"states: {error}")
                 continue
             for share, state in zip(SHARES, states, strict=True):
-                add(f"Zenith, {order}, resumed at {share:.0%}", {"who": "zenith", "order": order, "state": state}, bar_ms)
+                add(
+                    f"Zenith, {order}, resumed at {share:.0%}",
+                    {"who": "zenith", "order": order, "state": state},
+                    bar_ms,
+                )
     result: dict[str, Any] = {
         "title": "First batch, after the imports and after a resume",
         "columns": ["what", "first batch ms", "load_state_dict ms", "read MiB", "bar ms"],

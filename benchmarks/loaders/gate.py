@@ -31,13 +31,17 @@ def check(contender: Contender, files: Files, epochs: int, budget_s: float) -> d
     deadline_s = time.perf_counter() + budget_s
     whole = True
     for epoch in range(epochs):
-        ids, whole = check_rows(contender, feed, files, epoch, deadline_s, every=1 if epochs > 1 else CONTENT_CHECK_EVERY)
+        ids, whole = check_rows(
+            contender, feed, files, epoch, deadline_s, every=1 if epochs > 1 else CONTENT_CHECK_EVERY
+        )
         orders.append(ids)
         if not whole:
             break
     in_order = [bool((np.diff(ids) > 0).all()) for ids in orders]
     if contender.order == "shuffled" and (any(in_order) or (len(orders) > 1 and np.array_equal(orders[0], orders[1]))):
-        raise GateError(f"{contender.name} is said to shuffle, but an epoch was in file order or two epochs were the same")
+        raise GateError(
+            f"{contender.name} is said to shuffle, but an epoch was in file order or two epochs were the same"
+        )
     return {"samples": int(sum(map(len, orders))), "epochs": len(orders), "whole": whole, "in_file_order": in_order}
 
 
@@ -61,9 +65,13 @@ def check_rows(
             whole = False
             break
     if seen.max(initial=0) > 1:
-        raise GateError(f"{contender.name}: {int((seen > 1).sum())} rows came more than once, the first is {int(seen.argmax())}")
+        raise GateError(
+            f"{contender.name}: {int((seen > 1).sum())} rows came more than once, the first is {int(seen.argmax())}"
+        )
     if whole and not seen.all():
-        raise GateError(f"{contender.name}: {int((seen == 0).sum())} rows never came, the first is {int(seen.argmin())}")
+        raise GateError(
+            f"{contender.name}: {int((seen == 0).sum())} rows never came, the first is {int(seen.argmin())}"
+        )
     return np.concatenate(order) if order else np.empty(0, np.int64), whole
 
 
@@ -84,7 +92,10 @@ def to_arrays(contender: Contender, batch: Any) -> tuple[np.ndarray, np.ndarray]
 def check_windows(contender: Contender, feed: Feed, files: Files) -> dict[str, Any]:
     """Finds every window in the file; the windows of one epoch must be each window once, random ones must differ."""
     corpus = np.fromfile(files.token_file, np.uint16)
-    keys = sum(corpus[shift : len(corpus) - KEY_TOKENS + 1 + shift].astype(np.uint64) << np.uint64(16 * shift) for shift in range(4))
+    keys = sum(
+        corpus[shift : len(corpus) - KEY_TOKENS + 1 + shift].astype(np.uint64) << np.uint64(16 * shift)
+        for shift in range(4)
+    )
     by_key = np.argsort(keys)
     sorted_keys = keys[by_key]
     starts: list[int] = []
@@ -100,14 +111,22 @@ def check_windows(contender: Contender, feed: Feed, files: Files) -> dict[str, A
             start = int(by_key[place]) if place < len(by_key) and sorted_keys[place] == key else -1
             expected = corpus[start : start + SEQUENCE_LENGTH + 1] if start >= 0 else corpus[:0]
             if not (np.array_equal(window, expected[:-1]) and np.array_equal(later, expected[1:])):
-                raise GateError(f"{contender.name}: batch {index} has a window that is nowhere in the file, or y is not one later")
+                raise GateError(
+                    f"{contender.name}: batch {index} has a window that is nowhere in the file, or y is not one later"
+                )
             starts.append(start)
         if contender.order == "random" and index >= RANDOM_BATCHES:
             break
     distinct = sorted(set(starts))
     every_window = list(range(0, len(corpus) - SEQUENCE_LENGTH, SEQUENCE_LENGTH))
-    if contender.order == "random" and (len(distinct) < len(starts) * 0.8 or all(start % SEQUENCE_LENGTH == 0 for start in starts)):
-        raise GateError(f"{contender.name}: the random windows are not random: {len(distinct)} starts in {len(starts)} windows")
+    if contender.order == "random" and (
+        len(distinct) < len(starts) * 0.8 or all(start % SEQUENCE_LENGTH == 0 for start in starts)
+    ):
+        raise GateError(
+            f"{contender.name}: the random windows are not random: {len(distinct)} starts in {len(starts)} windows"
+        )
     if contender.order != "random" and (len(starts) != len(distinct) or distinct != every_window):
-        raise GateError(f"{contender.name}: {len(starts)} windows, {len(distinct)} of them distinct, of {len(every_window)}")
+        raise GateError(
+            f"{contender.name}: {len(starts)} windows, {len(distinct)} of them distinct, of {len(every_window)}"
+        )
     return {"samples": len(starts), "epochs": 1, "whole": True}

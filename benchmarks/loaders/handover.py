@@ -22,29 +22,39 @@ WARM_UP = 50
 
 def measure(files: Files, quick: bool) -> dict[str, Any]:
     """One fresh process per row."""
-    from benchmarks.loaders.process import ChildFailed, run_child
+    from benchmarks.loaders.process import ChildError, run_child
 
     write_wide(files)
     rows: list[list[object]] = []
     problems = []
     for who in ("zenith", "torch, workers=0, ready batches", "torch, workers=1"):
         for tensors in TENSOR_COUNTS:
-            job = {"mode": "handover", "who": who, "tensors": tensors, "files": files.to_json(), "nexts": 300 if quick else 3000}
+            job = {
+                "mode": "handover",
+                "who": who,
+                "tensors": tensors,
+                "files": files.to_json(),
+                "nexts": 300 if quick else 3000,
+            }
             if who == "zenith" and (why := zenith_missing()):
                 problems.append(why)
                 continue
             try:
                 found = run_child(job)
-            except ChildFailed as error:
+            except ChildError as error:
                 problems.append(f"{who}, {tensors} tensors: {error}")
                 continue
             bar = 10.0 + 0.5 * (tensors - 2) if who == "zenith" else None
             rows.append([f"next(), {who}", tensors, found["p50_us"], found["p99_us"], bar])
     if not zenith_missing():
         try:
-            found = run_child({"mode": "handover", "who": "ahead", "files": files.to_json(), "nexts": 300 if quick else 900})
-            rows.append(["gap, 1 decode thread, consumer 3 × the batch time", 2, found["p50_us"], found["p99_us"], 100.0])
-        except ChildFailed as error:
+            found = run_child(
+                {"mode": "handover", "who": "ahead", "files": files.to_json(), "nexts": 300 if quick else 900}
+            )
+            rows.append(
+                ["gap, 1 decode thread, consumer 3 × the batch time", 2, found["p50_us"], found["p99_us"], 100.0]
+            )
+        except ChildError as error:
             problems.append(f"gap: {error}")
     result: dict[str, Any] = {
         "title": "Hand-over of a ready batch",
@@ -68,7 +78,9 @@ def write_wide(files: Files) -> None:
     if os.path.exists(path):
         return
     values = np.random.default_rng(0).standard_normal((114, 1 << 18), np.float32)
-    pq.write_table(pa.table({f"c{index:03d}": values[index] for index in range(114)}), path + ".part", row_group_size=1 << 15)
+    pq.write_table(
+        pa.table({f"c{index:03d}": values[index] for index in range(114)}), path + ".part", row_group_size=1 << 15
+    )
     os.replace(path + ".part", path)
 
 
@@ -142,7 +154,9 @@ def ahead(files: Files, nexts: int) -> dict[str, float]:
     batch_s = (time.perf_counter() - started_s) / batches
     endless = (batch for _ in range(1_000_000) for batch in loader)
     # The first batch of an epoch waits for the plan's first blocks; the gap is asked of a loader that is under way.
-    return percentiles(timed_nexts(endless, min(nexts, batches - WARM_UP - 1), 3 * batch_s)) | {"batch_us": batch_s * 1e6}
+    return percentiles(timed_nexts(endless, min(nexts, batches - WARM_UP - 1), 3 * batch_s)) | {
+        "batch_us": batch_s * 1e6
+    }
 
 
 def percentiles(times_s: np.ndarray) -> dict[str, float]:

@@ -22,7 +22,7 @@ EPOCHS = 20
 
 def measure(files: Files, quick: bool) -> dict[str, Any]:
     """Fresh processes, sampled from outside every 10 ms."""
-    from benchmarks.loaders.process import ChildFailed, run_child
+    from benchmarks.loaders.process import ChildError, run_child
 
     rows: list[list[object]] = []
     problems = []
@@ -30,10 +30,16 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     torch_mib: float | None = None
 
     def sampled(scenario: str, name: str, epochs: int) -> dict[str, Any] | None:
-        job = {"mode": "memory_scenario", "scenario": scenario, "contender": name, "epochs": epochs, "files": files.to_json()}
+        job = {
+            "mode": "memory_scenario",
+            "scenario": scenario,
+            "contender": name,
+            "epochs": epochs,
+            "files": files.to_json(),
+        }
         try:
             return run_child(job, sample_memory=True)
-        except ChildFailed as error:
+        except ChildError as error:
             problems.append(f"{scenario} {name}: {error}")
             return None
 

@@ -15,7 +15,7 @@ from benchmarks.loaders.tree_memory import TreeMemory
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class ChildFailed(Exception):
+class ChildError(Exception):
     """The process ended without a result; the text is the end of what it wrote to stderr."""
 
 
@@ -42,7 +42,7 @@ def run_child(job: dict[str, Any], sample_memory: bool = False) -> dict[str, Any
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()
             said = " / ".join(lines[-3:]) if lines else "nothing on stderr"
-            raise ChildFailed(f"exit status {child.returncode}: {said}") from None
+            raise ChildError(f"exit status {child.returncode}: {said}") from None
         finally:
             if child.poll() is None:
                 child.kill()
@@ -59,7 +59,8 @@ def python_path() -> str:
 
 def talk(child: subprocess.Popen[str], job: dict[str, Any], sample_memory: bool) -> dict[str, Any]:
     """The conversation of `child.main`. Raises EOFError when the child ends early."""
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     child.stdin.write(json.dumps(job) + "\n")
     child.stdin.flush()
     wait_for(child, "@imported")

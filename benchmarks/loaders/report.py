@@ -14,7 +14,9 @@ from benchmarks.loaders.bars import verdicts
 def write(path: Path) -> str:
     """Writes `results.md` and `results.png` beside the JSON at `path`; returns the text."""
     results = json.loads(path.read_text())
-    text = "\n".join([*heading(results), *tables(results), *ratio_table(results), *part_tables(results), *left_out(results)])
+    text = "\n".join(
+        [*heading(results), *tables(results), *ratio_table(results), *part_tables(results), *left_out(results)]
+    )
     path.with_suffix(".md").write_text(text + "\n")
     try:
         plot(results, path.with_suffix(".png"))
@@ -49,12 +51,20 @@ def tables(results: dict[str, Any]) -> list[str]:
             continue
         peers = [row["samples_per_s"][1] for row in present if not row["ours"] and not row["limit"]]
         lines += ["", f"## {work}", ""]
-        lines += ["| loader | order | samples/s | ÷ best peer | first batch ms | gap p50 ms | p99 ms | CPU s / M | peak MiB |"]
+        lines += [
+            "| loader | order | samples/s | ÷ best peer | first batch ms | gap p50 ms | p99 ms | CPU s / M | peak MiB |"
+        ]
         lines += ["|---|---|--:|--:|--:|--:|--:|--:|--:|"]
         for row in present:
             name = f"**{row['title']}**" if row["ours"] else f"*{row['title']}*" if row["limit"] else row["title"]
             ratio = f"{row['samples_per_s'][1] / max(peers):.2f}" if peers else ""
-            cells = [name, row["order"], spread(row["samples_per_s"], True), ratio, middle(row["first_batch_s"], 1e3, 0)]
+            cells = [
+                name,
+                row["order"],
+                spread(row["samples_per_s"], True),
+                ratio,
+                middle(row["first_batch_s"], 1e3, 0),
+            ]
             cells += [middle(row["gap_p50_ms"], 1, 3), middle(row["gap_p99_ms"], 1, 2)]
             cells += [middle(row["cpu_s_per_million"], 1, 2), middle(row["peak_mib"], 1, 0)]
             lines.append("| " + " | ".join(cells) + " |")
@@ -78,7 +88,9 @@ def three(values: list[float]) -> tuple[float, float, float] | None:
 def spread(values: tuple[float, float, float], thousands: bool) -> str:
     """`median [least, greatest]`, whole numbers."""
     least, median, greatest = values
-    return f"{median:,.0f} [{least:,.0f}, {greatest:,.0f}]" if thousands else f"{median:.2f} [{least:.2f}, {greatest:.2f}]"
+    return (
+        f"{median:,.0f} [{least:,.0f}, {greatest:,.0f}]" if thousands else f"{median:.2f} [{least:.2f}, {greatest:.2f}]"
+    )
 
 
 def middle(values: tuple[float, float, float] | None, scale: float, digits: int) -> str:
@@ -94,7 +106,9 @@ def ratio_table(results: dict[str, Any]) -> list[str]:
     lines = ["", "## Ratios within one run", "", "| ratio | median [least, greatest] | bar | |", "|---|--:|--:|---|"]
     for bar, median, least, greatest, met in judged:
         sign = "≤" if bar.at_most else "≥"
-        lines.append(f"| {bar.title} | {spread((least, median, greatest), False)} | {sign} {bar.bound} | {'met' if met else '**missed**'} |")
+        lines.append(
+            f"| {bar.title} | {spread((least, median, greatest), False)} | {sign} {bar.bound} | {'met' if met else '**missed**'} |"
+        )
     return lines
 
 
@@ -151,7 +165,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         below = [row["samples_per_s"][1] - row["samples_per_s"][0] for row in rows]
         above = [row["samples_per_s"][2] - row["samples_per_s"][1] for row in rows]
         colours = ["#d9480f" if row["ours"] else "#ced4da" if row["limit"] else "#4c6ef5" for row in rows]
-        axis.barh([f"{row['title']} · {row['order']}" for row in rows], middles, xerr=[below, above], color=colours, capsize=2)
+        axis.barh(
+            [f"{row['title']} · {row['order']}" for row in rows], middles, xerr=[below, above], color=colours, capsize=2
+        )
         axis.set_title(f"{work} (samples/s)", loc="left", fontsize=10)
         axis.tick_params(labelsize=8)
     figure.savefig(path, dpi=120)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.loaders.contender import Contender
 from benchmarks.loaders.data import Files, warm
-from benchmarks.loaders.process import ChildFailed, run_child
+from benchmarks.loaders.process import ChildError, run_child
 
 TOKEN_BUDGET_S = 3.0
 """Token windows are drawn without end or by the ten thousands; this is enough for a steady figure."""
@@ -35,7 +35,7 @@ def prepare_all(contenders: list[Contender], all_files: tuple[Files, ...]) -> di
         try:
             for files in all_files:
                 contender.prepare(files)
-        except Exception as error:  # noqa: BLE001  A peer that breaks must not take the others with it.
+        except Exception as error:
             failed[contender.name] = f"prepare: {error}"
     return failed
 
@@ -49,7 +49,7 @@ def gate_all(contenders: list[Contender], small: Files, large: Files, settings: 
             run_child(job("gate", contender, small, 2, 600.0))
             if contender.work != "tokens":
                 run_child(job("gate", contender, large, 1, settings.gate_budget_s))
-        except ChildFailed as error:
+        except ChildError as error:
             failed[contender.name] = f"gate: {error}"
             print(f"\n  {contender.name} gets no figure: {error}", file=sys.stderr)
     progress("gate: done", end="\n")
@@ -67,13 +67,15 @@ def run_rounds(contenders: list[Contender], files: Files, settings: Settings) ->
     for step, (round_index, contender) in enumerate(turns(contenders, settings.runs)):
         if contender.name in failures:
             continue
-        progress(f"round {round_index + 1}/{settings.runs}, {step + 1}/{settings.runs * len(contenders)} {contender.name}")
+        progress(
+            f"round {round_index + 1}/{settings.runs}, {step + 1}/{settings.runs * len(contenders)} {contender.name}"
+        )
         warm(contender.path(files))
         budget_s = min(settings.budget_s, TOKEN_BUDGET_S) if contender.work == "tokens" else settings.budget_s
         try:
             figures = run_child(job("time", contender, files, 2, budget_s))
             memory = run_child(job("memory", contender, files, 1, min(budget_s, 6.0)), sample_memory=True)
-        except ChildFailed as error:
+        except ChildError as error:
             failures[contender.name] = str(error)
             print(f"\n  {contender.name} failed: {error}", file=sys.stderr)
             continue

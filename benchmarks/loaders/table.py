@@ -19,7 +19,9 @@ def features(ids: np.ndarray) -> np.ndarray:
     A hash of (id, column) gives three 21-bit numbers, whose sum is nearly normal and hardly ever repeats. The sum is below 2^24,
     so all of it is exact in f32 and a delivered row must be equal to the last bit. It compresses as badly as measurements do.
     """
-    state = mix(ids.astype(np.uint64)[:, None] * np.uint64(FEATURE_COUNT) + np.arange(FEATURE_COUNT, dtype=np.uint64)[None, :])
+    state = mix(
+        ids.astype(np.uint64)[:, None] * np.uint64(FEATURE_COUNT) + np.arange(FEATURE_COUNT, dtype=np.uint64)[None, :]
+    )
     mask = np.uint64((1 << 21) - 1)
     total = (state & mask) + ((state >> np.uint64(21)) & mask) + ((state >> np.uint64(42)) & mask)
     return (total.astype(np.int64) - 3 * (1 << 20)).astype(np.float32) * np.float32(2.0**-20)

@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("--torch-only", action="store_true", help="only torch's side, where zenith is not built")
     parser.add_argument("--rows", type=int, help="rows of the table (default 4,000,000; quick 400,000)")
     parser.add_argument("--seconds", type=float, help="seconds of each training run (default 20; quick 3)")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the data, the table and the plot")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out"), help="folder for the data, the table and the plot"
+    )
     arguments = parser.parse_args()
     for name in ("rows", "seconds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) <= 0:
@@ -31,7 +33,10 @@ def main() -> int:
         print(f"the demo needs {', '.join(missing)}: pip install -r requirements/demo.txt", file=sys.stderr)
         return 2
     if not arguments.torch_only and any(importlib.util.find_spec(name) is None for name in ("zenith", "zenith_torch")):
-        print("zenith is not installed here: run `make setup`, or pass --torch-only for torch's side alone", file=sys.stderr)
+        print(
+            "zenith is not installed here: run `make setup`, or pass --torch-only for torch's side alone",
+            file=sys.stderr,
+        )
         return 2
     try:
         return run(arguments)
@@ -51,7 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     rows = arguments.rows or (400_000 if quick else 4_000_000)
     seconds = arguments.seconds or (3.0 if quick else 20.0)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    corpus, table = (arguments.out / f"stdlib{'-quick' if quick else ''}.bin").resolve(), (arguments.out / f"table-{rows}.parquet").resolve()
+    corpus, table = (
+        (arguments.out / f"stdlib{'-quick' if quick else ''}.bin").resolve(),
+        (arguments.out / f"table-{rows}.parquet").resolve(),
+    )
     data.write_corpus(corpus, 2_000_000 if quick else 1 << 40)
     data.write_table(table, rows)
 
@@ -62,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     for name, open_loader in loaders(arguments.torch_only, row_loaders(str(table))):
         results.append(
-            train("table", name, open_loader(), lambda: models.classifier(data.FEATURE_COUNT), models.class_loss, seconds)
+            train(
+                "table", name, open_loader(), lambda: models.classifier(data.FEATURE_COUNT), models.class_loss, seconds
+            )
         )
     verdict = None if arguments.torch_only else prove(table, rows, arguments.out.resolve())
     plot = summary.write(results, verdict, arguments.out)

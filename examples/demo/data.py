@@ -36,7 +36,9 @@ def write_corpus(path: Path, bytes_max: int) -> int:
             if written >= bytes_max:
                 break
     if written < TOKEN_COUNT_MIN:
-        raise SystemExit(f"{library} holds only {written} bytes of Python source; the demo needs {TOKEN_COUNT_MIN}. Is it complete?")
+        raise SystemExit(
+            f"{library} holds only {written} bytes of Python source; the demo needs {TOKEN_COUNT_MIN}. Is it complete?"
+        )
     os.replace(part, path)
     return written
 

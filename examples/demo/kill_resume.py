@@ -57,7 +57,9 @@ def prove(table: Path, rows: int, folder: Path) -> Verdict:
         killed.wait()
     saved = json.loads((folder / "killed.state").read_text())
     finish(start(table, folder, "resumed", folder / "killed.state", 0.0), "resumed")
-    unbroken, logged, after = (np.fromfile(folder / f"{name}.ids", np.int64) for name in ("unbroken", "killed", "resumed"))
+    unbroken, logged, after = (
+        np.fromfile(folder / f"{name}.ids", np.int64) for name in ("unbroken", "killed", "resumed")
+    )
     before = logged[: saved["rows"]]
     exact = len(before) == saved["rows"] and bool(np.array_equal(np.concatenate([before, after]), unbroken))
     exact = exact and bool(np.array_equal(np.sort(unbroken), np.arange(rows)))
@@ -67,7 +69,10 @@ def prove(table: Path, rows: int, folder: Path) -> Verdict:
 def start(table: Path, folder: Path, name: str, state: Path | None, step_s: float) -> subprocess.Popen[bytes]:
     """Starts a child that runs `child` below."""
     arguments = [str(table), str(folder / name), str(state or ""), str(step_s)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+    }
     return subprocess.Popen([sys.executable, "-m", "examples.demo.kill_resume", *arguments], env=environment)
 
 
@@ -75,7 +80,9 @@ def finish(process: subprocess.Popen[bytes], name: str) -> None:
     """Waits for a child that must end well."""
     try:
         if process.wait(TIMEOUT_S) != 0:
-            raise SystemExit(f"the {name} run of the kill test ended with status {process.returncode}; its error is above")
+            raise SystemExit(
+                f"the {name} run of the kill test ended with status {process.returncode}; its error is above"
+            )
     except subprocess.TimeoutExpired:
         raise SystemExit(f"the {name} run of the kill test did not end within {TIMEOUT_S:.0f} s") from None
     finally:
@@ -90,7 +97,9 @@ def wait_and_kill(process: subprocess.Popen[bytes], state: Path, rows: int) -> N
     with tqdm(total=rows, desc="kill -9 in mid-epoch", unit="row", unit_scale=True) as bar:
         while time.monotonic() < deadline_s:
             if process.poll() is not None:
-                raise SystemExit(f"the child of the kill test ended by itself with status {process.returncode} before it was killed")
+                raise SystemExit(
+                    f"the child of the kill test ended by itself with status {process.returncode} before it was killed"
+                )
             done = json.loads(state.read_text())["rows"] if state.exists() else 0
             bar.update(done - bar.n)
             if done >= KILL_AT_SHARE * rows:

@@ -23,7 +23,9 @@ class ByteModel(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         state = self.embed(tokens) + self.position
-        query, key, value = (part.unflatten(-1, (4, -1)).transpose(1, 2) for part in self.qkv(self.norms[0](state)).chunk(3, -1))
+        query, key, value = (
+            part.unflatten(-1, (4, -1)).transpose(1, 2) for part in self.qkv(self.norms[0](state)).chunk(3, -1)
+        )
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         state = state + mixed.transpose(1, 2).flatten(-2)
         state = state + self.feed_forward(self.norms[1](state))

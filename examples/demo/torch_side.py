@@ -67,4 +67,6 @@ def token_loader(path: str, sequence_length: int, batch_size: int, num_workers: 
 
 def table_loader(path: str, batch_rows: int, num_workers: int) -> Any:
     """Batches made in the dataset, so that torch neither indexes nor collates rows."""
-    return DataLoader(RowGroups(path, batch_rows), batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0)
+    return DataLoader(
+        RowGroups(path, batch_rows), batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0
+    )

@@ -40,7 +40,9 @@ def train(work: str, name: str, loader: Any, build: Callable[[], nn.Module], los
     losses: list[tuple[int, float]] = []
     samples, waiting_s = 0, 0.0
     started_s = time.perf_counter()
-    with tqdm(total=round(seconds), desc=f"{work}: {name}", bar_format="{desc:<42} {bar} {n:.0f}/{total} s {postfix}") as bar:
+    with tqdm(
+        total=round(seconds), desc=f"{work}: {name}", bar_format="{desc:<42} {bar} {n:.0f}/{total} s {postfix}"
+    ) as bar:
         while (elapsed_s := time.perf_counter() - started_s) < seconds:
             loss = loss_of(model, batch["x"], batch["y"])
             optimizer.zero_grad(set_to_none=True)

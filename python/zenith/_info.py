@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from zenith import _platform as _platform  # isort: split
+
 from zenith import _engine
 
 

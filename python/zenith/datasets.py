@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from zenith import _platform as _platform  # isort: split
+
 from zenith import _engine
 from zenith.errors import DatasetChangedError
 from zenith.values import field_values, rows_of
@@ -231,7 +232,7 @@ class Tokens(Dataset):
         super().__init__({"format": "Tokens", "paths": _paths(paths), "options": options})
 
 
-def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:  # noqa: A001  (the field's word for it)
+def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     """Opens files by the format that their names tell: ``.parquet``, or ``.bin`` and ``.npy`` (tokens).
 
     Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
@@ -240,7 +241,12 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:  # no
     if not listed:
         raise ValueError("no paths were given")
     suffix = os.path.splitext(_first_file(listed[0]))[1]
-    kinds: dict[str, type[Parquet] | type[Tokens]] = {".parquet": Parquet, ".pq": Parquet, ".bin": Tokens, ".npy": Tokens}
+    kinds: dict[str, type[Parquet] | type[Tokens]] = {
+        ".parquet": Parquet,
+        ".pq": Parquet,
+        ".bin": Tokens,
+        ".npy": Tokens,
+    }
     if suffix not in kinds:
         raise ValueError(
             f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet or zenith.Tokens, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise UnsupportedError("numpy has no bfloat16: `pip install ml_dtypes`, or use float16 or float32") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def field_values(info: FieldInfo, data: Any) -> Any:
     """The values of a field of several samples: an array ``[samples, *shape]``, or a list for a varying field."""
     if info.kind == "dense":
-        assert info.dtype is not None and info.shape is not None
+        assert info.dtype is not None
+        assert info.shape is not None
         return np.frombuffer(data, dtype=numpy_dtype(info.dtype)).reshape(-1, *info.shape)
     offsets, content = data
     return varying_values(info, np.frombuffer(offsets, dtype=np.int64), content)
@@ -38,7 +41,7 @@ def varying_values(info: FieldInfo, offsets: np.ndarray[Any, Any], content: Any)
     """The values of a varying field; value ``i`` is ``content[offsets[i]:offsets[i + 1]]``."""
     view = memoryview(content)
     bounds = offsets.tolist()
-    parts = [view[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [view[start:end] for start, end in itertools.pairwise(bounds)]
     if info.kind == "text":
         return [str(part, "utf-8") for part in parts]
     if info.kind == "binary":

@@ -1,6 +1,7 @@
 """Zenith for PyTorch: a drop-in ``DataLoader`` with a native path, exact resume and an account of itself."""
 
 from zenith_torch import _ops as _ops  # isort: split
+
 from zenith_torch.loader import DataLoader
 from zenith_torch.sampler import PlanSampler
 

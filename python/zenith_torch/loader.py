@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.utils.data
-from torch.utils.data import DistributedSampler, RandomSampler
-
 import zenith
+from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
+
 from zenith_torch.native import NativeIter
 from zenith_torch.recognise import Verdict, as_dataset, recognise
 from zenith_torch.sampler import PlanSampler, draw_seed, resolve_rank
@@ -287,7 +287,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
 
     def _need_native(self, what: str) -> None:
         if not self._verdict.native:
-            raise NotImplementedError(f"{what}() needs the native path, which does not run here: {self._verdict.reason}")
+            raise NotImplementedError(
+                f"{what}() needs the native path, which does not run here: {self._verdict.reason}"
+            )
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
@@ -317,5 +319,3 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         waited, idle = counters["consumer_wait_ns"], counters["worker_idle_ns"]
         counters["verdict"] = "loader-bound" if waited > idle else "consumer-bound"
         return counters
-
-

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-
 from zenith import _engine
 from zenith.datasets import FieldInfo
 from zenith.values import varying_values
+
 from zenith_torch._ops import BATCH, END, next_batch
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ _WAIT_MS = 50
 class NativeIter:
     """Iterates one epoch (or the rest of one); ``next()`` hands out batches in the order of the plan."""
 
-    def __init__(self, loader: DataLoader[Any], engine: _engine.Epoch, schema: tuple[FieldInfo, ...], pin: bool) -> None:
+    def __init__(
+        self, loader: DataLoader[Any], engine: _engine.Epoch, schema: tuple[FieldInfo, ...], pin: bool
+    ) -> None:
         self._loader = loader
         self._engine = engine
         self._id = engine.id
@@ -94,7 +96,7 @@ def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[An
             assert info.dtype is not None
             dtype = getattr(torch, info.dtype)
             lengths = (part.diff() // dtype.itemsize).tolist()
-            values.append(list(content.view(dtype).split(lengths)))
+            values.append(list(torch.split(content.view(dtype), lengths)))
         else:
             values.append(varying_values(info, part.numpy(), content.numpy()))
     return values

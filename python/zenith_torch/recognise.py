@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import zenith
 from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
-import zenith
 from zenith_torch.sampler import PlanSampler
 
 
@@ -76,9 +76,9 @@ def _sampler_verdict(dataset: zenith.Dataset, sampler: Any) -> Verdict:
         return Verdict(True, "a PlanSampler is the plan itself")
     if kind is SequentialSampler and sampler.data_source is dataset:
         return Verdict(True, "a SequentialSampler is file order", Order(shuffle=False))
-    if kind is RandomSampler and sampler.data_source is dataset and not sampler.replacement:
-        if sampler.num_samples == len(dataset):
-            return Verdict(True, "a RandomSampler over all samples is a shuffled plan", Order(shuffle=True))
+    whole = kind is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset)
+    if whole and sampler.data_source is dataset:
+        return Verdict(True, "a RandomSampler over all samples is a shuffled plan", Order(shuffle=True))
     if kind is DistributedSampler and sampler.dataset is dataset:
         order = Order(sampler.shuffle, sampler.seed, sampler.rank, sampler.num_replicas, sampler.drop_last)
         return Verdict(True, "a DistributedSampler is a plan for its rank", order)

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import DistributedSampler
-
 import zenith
+from torch.utils.data import DistributedSampler
 from zenith import _engine
 
 _CHUNK = 65536
@@ -54,7 +53,7 @@ class PlanSampler(DistributedSampler[int]):
         lanes: int | None = None,
         shuffle_bytes: int | None = None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset: Any = dataset
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.lanes = lanes

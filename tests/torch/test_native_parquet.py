@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
-
 import zenith
+from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 from zenith_torch import DataLoader, PlanSampler
 
 STACK = {"x": ["f0", "f1", "f2", "f3", "f4"], "y": "id"}
@@ -41,9 +40,7 @@ def test_file_order_is_the_table(dataset: zenith.Parquet, parquet_table: pa.Tabl
 def test_a_shuffled_epoch_is_a_permutation_with_rows_intact(
     dataset: zenith.Parquet, parquet_table: pa.Table, workers: int, shuffle_bytes: int
 ) -> None:
-    loader = DataLoader(
-        dataset, batch_size=100, shuffle=True, seed=5, num_workers=workers, shuffle_bytes=shuffle_bytes
-    )
+    loader = DataLoader(dataset, batch_size=100, shuffle=True, seed=5, num_workers=workers, shuffle_bytes=shuffle_bytes)
     batches = list(loader)
     order = torch.cat([b["y"] for b in batches]).numpy()
     np.testing.assert_array_equal(np.sort(order), np.arange(len(parquet_table)))
@@ -60,7 +57,8 @@ def test_native_batches_are_what_indexing_gives(dataset: zenith.Parquet) -> None
     samples = dataset.__getitems__(order)
     np.testing.assert_array_equal(batch["x"].numpy(), np.stack([s["x"] for s in samples]))
     np.testing.assert_array_equal(batch["y"].numpy(), np.stack([s["y"] for s in samples]))
-    assert dataset[-1]["y"] == len(dataset) - 1 and dataset[-1]["y"].shape == ()
+    assert dataset[-1]["y"] == len(dataset) - 1
+    assert dataset[-1]["y"].shape == ()
     with pytest.raises(IndexError):
         dataset[len(dataset)]
 
@@ -68,7 +66,8 @@ def test_native_batches_are_what_indexing_gives(dataset: zenith.Parquet) -> None
 def test_epochs_differ_and_set_epoch_repeats_them(dataset: zenith.Parquet) -> None:
     loader = DataLoader(dataset, batch_size=500, shuffle=True, seed=9)
     first, second = ids(loader), ids(loader)
-    assert first != second and sorted(first) == sorted(second)
+    assert first != second
+    assert sorted(first) == sorted(second)
     loader.set_epoch(0)
     assert ids(loader) == first
     assert ids(loader) == first, "an epoch that was set does not advance by itself"
@@ -106,14 +105,17 @@ def test_ranks_share_the_epoch(dataset: zenith.Parquet, world: int) -> None:
 
 def test_samplers_of_torch_become_plans(dataset: zenith.Parquet) -> None:
     sequential = DataLoader(dataset, batch_size=100, sampler=SequentialSampler(dataset))
-    assert "native" in sequential.explain() and ids(sequential) == list(range(len(dataset)))
+    assert "native" in sequential.explain()
+    assert ids(sequential) == list(range(len(dataset)))
     randomly = DataLoader(dataset, batch_size=100, sampler=RandomSampler(dataset))
-    assert "native" in randomly.explain() and sorted(ids(randomly)) == list(range(len(dataset)))
+    assert "native" in randomly.explain()
+    assert sorted(ids(randomly)) == list(range(len(dataset)))
     shared = [
         DataLoader(dataset, batch_size=100, sampler=DistributedSampler(dataset, 2, rank, seed=4)) for rank in (0, 1)
     ]
     parts = [ids(loader) for loader in shared]
-    assert len(parts[0]) == len(parts[1]) and set(parts[0]) | set(parts[1]) == set(range(len(dataset)))
+    assert len(parts[0]) == len(parts[1])
+    assert set(parts[0]) | set(parts[1]) == set(range(len(dataset)))
     rebuilt = DataLoader(dataset, batch_size=100, sampler=DataLoader(dataset, shuffle=True, seed=8).sampler)
     assert "native" in rebuilt.explain()
     assert ids(rebuilt) == ids(DataLoader(dataset, batch_size=100, shuffle=True, seed=8))
@@ -124,7 +126,8 @@ def test_other_samplers_and_hooks_take_the_map_style_path(dataset: zenith.Parque
         loader = DataLoader(dataset, batch_size=3, sampler=[5, 1, 9])
     assert [b["y"].tolist() for b in loader] == [[5, 1, 9]]
     loader = DataLoader(dataset, batch_size=2, collate_fn=lambda samples: [int(s["y"]) for s in samples])
-    assert next(iter(loader)) == [0, 1] and "collate_fn" in loader.explain()
+    assert next(iter(loader)) == [0, 1]
+    assert "collate_fn" in loader.explain()
 
 
 def test_tensors_are_aligned_writable_and_outlive_the_loader(dataset: zenith.Parquet) -> None:
@@ -143,14 +146,16 @@ def test_columns_as_fields_tuples_and_map_batch(parquet_files: Path, parquet_tab
     dataset = zenith.Parquet(parquet_files, columns=["label", "f1"], dtypes={"label": "int64"})
     assert [(f.name, f.dtype, f.shape) for f in dataset.schema] == [("label", "int64", ()), ("f1", "float32", ())]
     batch = next(iter(DataLoader(dataset, batch_size=7, output="tuple", map_batch=lambda b: (*b, "mapped"))))
-    assert batch[2] == "mapped" and batch[0].dtype == torch.int64
+    assert batch[2] == "mapped"
+    assert batch[0].dtype == torch.int64
     np.testing.assert_array_equal(batch[1].numpy(), parquet_table["f1"].to_numpy()[:7])
 
 
 def test_a_path_is_enough(parquet_files: Path) -> None:
     glob = str(parquet_files / "*.parquet")
     for loader in (DataLoader(glob, batch_size=10), DataLoader(source=glob, batch_size=10)):
-        assert loader.source is None and isinstance(loader.dataset, zenith.Parquet)
+        assert loader.source is None
+        assert isinstance(loader.dataset, zenith.Parquet)
         assert next(iter(loader))["id"].tolist() == list(range(10))
     with pytest.raises(TypeError, match="not both"):
         DataLoader(glob, source=glob)
@@ -163,4 +168,5 @@ def test_an_empty_epoch_and_one_sample(tmp_path: Path, parquet_table: pa.Table) 
         path = tmp_path / f"{rows}.parquet"
         pq.write_table(parquet_table.slice(0, rows), path)
         loader = DataLoader(path, batch_size=4, shuffle=True, num_workers=2)
-        assert len(loader) == rows and [b["id"].tolist() for b in loader] == [[0]] * rows
+        assert len(loader) == rows
+        assert [b["id"].tolist() for b in loader] == [[0]] * rows

@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 import zenith
 from zenith_torch import DataLoader
 
@@ -43,9 +42,7 @@ def test_a_forked_child_gets_a_clear_error_and_a_fresh_iterator(parquet_files: P
 def test_the_map_style_path_works_in_torch_workers(parquet_files: Path, method: str) -> None:
     dataset = zenith.Parquet(parquet_files, columns=["id"])
     dataset[0]
-    loader = DataLoader(
-        dataset, batch_size=2000, num_workers=2, collate_fn=_sum, multiprocessing_context=method
-    )
+    loader = DataLoader(dataset, batch_size=2000, num_workers=2, collate_fn=_sum, multiprocessing_context=method)
     assert sum(loader) == sum(range(10_007))
 
 
@@ -71,12 +68,14 @@ def test_ctrl_c_while_iterating(parquet_files: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(parquet_files)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert "KeyboardInterrupt" in errors and process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
     assert time.monotonic() - started < 5
 
 
@@ -140,4 +139,5 @@ def test_many_threads_share_one_iterator(parquet_files: Path) -> None:
 def test_importing_zenith_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; sys.modules['jax'] = None; import zenith; print(zenith.info()['version'])"
     done = run(code)
-    assert done.returncode == 0 and done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

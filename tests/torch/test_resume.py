@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
 import zenith
 from zenith_torch import DataLoader
 
@@ -94,7 +93,8 @@ def test_the_end_of_an_epoch(dataset: zenith.Parquet) -> None:
 def test_initial_and_empty_states(dataset: zenith.Parquet, unbroken: list[int]) -> None:
     loader = DataLoader(dataset, batch_size=64, **OPTIONS)
     state = loader.state_dict()
-    assert state["position"] == 0 and state["epoch"] == 0
+    assert state["position"] == 0
+    assert state["epoch"] == 0
     loader.load_state_dict({})
     assert [int(i) for b in loader for i in b["id"]] == unbroken
 
@@ -106,7 +106,14 @@ def test_states_of_something_else_are_refused(dataset: zenith.Parquet, tmp_path:
     other = DataLoader(zenith.Parquet(tmp_path, columns=["id"]), batch_size=64)
     with pytest.raises(zenith.StateError, match="fingerprint"):
         other.load_state_dict(state)
-    for damage in ({"version": 99}, {"version": None}, {"position": -1}, {"position": 10**9}, {"lanes": 3}, {"seed": "x"}):
+    for damage in (
+        {"version": 99},
+        {"version": None},
+        {"position": -1},
+        {"position": 10**9},
+        {"lanes": 3},
+        {"seed": "x"},
+    ):
         with pytest.raises(zenith.StateError):
             loader.load_state_dict({**state, **damage})
     loader.load_state_dict(state)
@@ -121,4 +128,5 @@ def test_moved_files_are_the_same_dataset(parquet_files: Path, tmp_path: Path) -
 
 def test_datasets_and_loaders_pickle(dataset: zenith.Parquet, unbroken: list[int]) -> None:
     again = pickle.loads(pickle.dumps(dataset))
-    assert again.fingerprint == dataset.fingerprint and again[77]["id"] == 77
+    assert again.fingerprint == dataset.fingerprint
+    assert again[77]["id"] == 77

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 import zenith
 from zenith_torch import DataLoader
 
@@ -51,12 +50,16 @@ def test_random_windows_lie_in_the_file_and_change_with_the_epoch(tmp_path: Path
     def starts() -> torch.Tensor:
         batches = list(loader)
         x, y = (torch.cat([b[n] for b in batches]) for n in "xy")
-        assert torch.equal(x + 1, y) and torch.equal(x[:, :1] + torch.arange(100), x)
+        assert torch.equal(x + 1, y)
+        assert torch.equal(x[:, :1] + torch.arange(100), x)
         return x[:, 0]
 
     first, second = starts(), starts()
-    assert len(first) == len(dataset) and not torch.equal(first.sort()[0], second.sort()[0])
-    assert first.min() < 2000 and first.max() > 57_000 and len(set(first.tolist())) > 0.9 * len(first) * 0.99
+    assert len(first) == len(dataset)
+    assert not torch.equal(first.sort()[0], second.sort()[0])
+    assert first.min() < 2000
+    assert first.max() > 57_000
+    assert len(set(first.tolist())) > 0.9 * len(first) * 0.99
     dataset.set_epoch(0)
     assert set(first.tolist()) == {int(dataset[i]["x"][0]) for i in range(len(dataset))}
 

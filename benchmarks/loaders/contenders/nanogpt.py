@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loaders.contender import SEQUENCE_LENGTH, TOKEN_BATCH, Contender
-from benchmarks.loaders.data import Files
 
 
 @dataclasses.dataclass

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.loaders.contender import ROW_BATCH, Contender
-from benchmarks.loaders.data import Files
 from benchmarks.loaders.table import FEATURES, LABEL
 
 

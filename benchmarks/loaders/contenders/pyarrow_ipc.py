@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.loaders.contender import ROW_BATCH, Contender
-from benchmarks.loaders.data import Files
 
 
 @dataclasses.dataclass

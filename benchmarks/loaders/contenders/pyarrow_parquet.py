@@ -40,7 +40,9 @@ WORKS: tuple[tuple[str, Callable[[Files], str]], ...] = (
 )
 
 
-def scan(kind: type[DatasetScan] | type[ParquetScan], name: str, title: str, work: str, path: Callable[[Files], str]) -> Contender:
+def scan(
+    kind: type[DatasetScan] | type[ParquetScan], name: str, title: str, work: str, path: Callable[[Files], str]
+) -> Contender:
     """One limit."""
     return Contender(
         name=f"{name}-{work}",

@@ -80,7 +80,9 @@ def open_iterable(path: Callable[[Files], str], shuffle: bool, num_workers: int)
         from torch.utils.data import DataLoader
 
         dataset = RowGroups(path(files), shuffle)
-        return TorchFeed(DataLoader(dataset, batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0))
+        return TorchFeed(
+            DataLoader(dataset, batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0)
+        )
 
     return open_feed
 

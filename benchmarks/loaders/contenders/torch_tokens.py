@@ -38,7 +38,11 @@ def open_windows(num_workers: int) -> Callable[[Files], Feed]:
         dataset: Any = Windows(files.token_file)
         return TorchFeed(
             DataLoader(
-                dataset, batch_size=TOKEN_BATCH, shuffle=True, num_workers=num_workers, persistent_workers=num_workers > 0
+                dataset,
+                batch_size=TOKEN_BATCH,
+                shuffle=True,
+                num_workers=num_workers,
+                persistent_workers=num_workers > 0,
             )
         )
 

@@ -36,7 +36,9 @@ def open_table(kind: str, path: Callable[[Files], str], shuffle: bool, num_worke
     return open_feed
 
 
-def contender(work: str, kind: str, path: Callable[[Files], str], shuffle: bool, num_workers: int, extra: bool) -> Contender:
+def contender(
+    work: str, kind: str, path: Callable[[Files], str], shuffle: bool, num_workers: int, extra: bool
+) -> Contender:
     """One row: `zenith-<work>-<shuffled|file>-w<threads>`."""
     order = "shuffled" if shuffle else "file"
     return Contender(

@@ -20,7 +20,9 @@ def open_tokens(random: bool, num_workers: int) -> Callable[[Files], Feed]:
         options: dict[str, Any] = {"random": True} if random else {}
         dataset = zenith.Tokens(files.token_file, dtype="uint16", seq_len=SEQUENCE_LENGTH, **options)
         return ZenithFeed(
-            DataLoader(dataset, batch_size=TOKEN_BATCH, shuffle=not random, num_workers=num_workers, seed=0, output="tuple")
+            DataLoader(
+                dataset, batch_size=TOKEN_BATCH, shuffle=not random, num_workers=num_workers, seed=0, output="tuple"
+            )
         )
 
     return open_feed

@@ -4,21 +4,33 @@ use serde::{Deserialize, Serialize};
 
 /// Element type of a delivered field. The number crosses language boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 #[repr(u32)]
 pub enum DType {
+    #[serde(rename = "bool")]
     Bool = 1,
+    #[serde(rename = "uint8")]
     U8 = 2,
+    #[serde(rename = "int8")]
     I8 = 3,
+    #[serde(rename = "uint16")]
     U16 = 4,
+    #[serde(rename = "int16")]
     I16 = 5,
+    #[serde(rename = "uint32")]
     U32 = 6,
+    #[serde(rename = "int32")]
     I32 = 7,
+    #[serde(rename = "uint64")]
     U64 = 8,
+    #[serde(rename = "int64")]
     I64 = 9,
+    #[serde(rename = "float16")]
     F16 = 10,
+    #[serde(rename = "bfloat16")]
     BF16 = 11,
+    #[serde(rename = "float32")]
     F32 = 12,
+    #[serde(rename = "float64")]
     F64 = 13,
 }
 
