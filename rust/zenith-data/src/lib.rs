@@ -5,12 +5,15 @@
 //! Refuses to: do I/O, read the environment or a clock, use unsafe code. Tests: in each module and `tests/it/main.rs`.
 #![forbid(unsafe_code)]
 
+pub mod dataset;
 pub mod error;
 pub mod field;
+pub mod format;
+pub mod memory;
 pub mod rows;
 pub mod storage;
-pub mod dataset;
-pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::{Error, ErrorKind, Result};
 pub use field::{DType, Field, FieldKind, Schema};

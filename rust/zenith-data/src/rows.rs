@@ -161,7 +161,10 @@ pub enum Column<'a> {
     W4(&'a [u32]),
     W8(&'a [u64]),
     /// `width` bytes a value, such as the elements of a fixed-size list.
-    Wide { width: usize, bytes: &'a [u8] },
+    Wide {
+        width: usize,
+        bytes: &'a [u8],
+    },
 }
 
 impl Column<'_> {

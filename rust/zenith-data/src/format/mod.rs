@@ -1,0 +1,14 @@
+//! The formats: how samples lie in files, without I/O. Each implements `dataset::Dataset`; all turn columns into rows
+//! through `projection` and `columns`, so that a dtype, a null or a list means the same in every format.
+
+pub mod cast;
+pub mod columns;
+pub mod options;
+pub mod parquet;
+pub mod projection;
+
+mod guard;
+mod json;
+
+pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
+pub use parquet::{Parquet, ParquetOptions};

@@ -1,0 +1,130 @@
+//! Parquet. Opening reads footers; a block is a row group; its bytes are the column chunks of the columns that are
+//! delivered. Flat columns of numbers go from pages to rows without arrow; the rest goes through arrow's reader.
+//! Whatever a file claims is checked against its size before memory is allocated for it.
+
+mod chunks;
+mod decode;
+mod flat;
+mod footer;
+mod general;
+mod levels;
+mod open;
+mod page;
+mod plan;
+mod thrift;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{Block, Dataset};
+use crate::field::Schema;
+use crate::format::options::ColumnOptions;
+use crate::format::projection::Projection;
+use crate::rows::Rows;
+use crate::storage::{Range, Source};
+use crate::{Error, Result};
+use plan::FilePlan;
+
+/// Chunks that lie closer than this are read at once.
+const GAP_BYTES_MAX: u64 = 64 << 10;
+
+/// How Parquet files are read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ParquetOptions {
+    #[serde(flatten)]
+    pub select: ColumnOptions,
+}
+
+/// Opened Parquet files of one schema.
+#[derive(Debug)]
+pub struct Parquet {
+    sources: Vec<Source>,
+    projection: Projection,
+    files: Vec<FileEntry>,
+    blocks: Vec<Block>,
+    places: Vec<BlockPlace>,
+    fingerprint: String,
+    /// Column buffers of decoders that are not running.
+    scratch: Mutex<Vec<decode::Buffers>>,
+}
+
+#[derive(Debug)]
+struct FileEntry {
+    metadata: ParquetMetaData,
+    plan: Arc<FilePlan>,
+}
+
+/// Where the rows of a block are.
+#[derive(Debug, Clone, Copy)]
+struct BlockPlace {
+    file: u32,
+    group: u32,
+    /// Rows of the row group before it.
+    skip: u64,
+    /// Its first row in the file.
+    file_row: u64,
+}
+
+impl Dataset for Parquet {
+    fn format(&self) -> &'static str {
+        "Parquet"
+    }
+
+    fn schema(&self) -> &Schema {
+        self.projection.schema()
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn ranges(&self, block: usize) -> Vec<Range> {
+        let place = self.places[block];
+        let file = &self.files[place.file as usize];
+        let group = file.metadata.row_group(place.group as usize);
+        let chunks = file.plan.columns.iter().filter_map(|&column| open::chunk_range(group.column(column)));
+        merge(place.file, chunks.collect())
+    }
+
+    fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        self.decode_block(block, bytes, rows)
+    }
+}
+
+/// Ranges of one file, sorted, joined where they are near.
+fn merge(source: u32, mut parts: Vec<(u64, u64)>) -> Vec<Range> {
+    parts.sort_unstable();
+    let mut ranges: Vec<Range> = Vec::new();
+    for (offset, len) in parts.into_iter().filter(|(_, len)| *len > 0) {
+        match ranges.last_mut() {
+            Some(last) if offset <= last.offset + last.len + GAP_BYTES_MAX => {
+                last.len = last.len.max(offset + len - last.offset);
+            }
+            _ => ranges.push(Range { source, offset, len }),
+        }
+    }
+    ranges
+}
+
+fn parquet_error(error: ParquetError) -> Error {
+    match error {
+        ParquetError::NYI(why) => Error::unsupported(why),
+        other => Error::corrupt(format!("{other}. Restore the file")),
+    }
+}

@@ -1,0 +1,188 @@
+//! Opening: footers checked, every file's schema held against the first one's, row groups cut into blocks.
+
+use std::sync::Arc;
+
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::footer::{Footer, read_footers};
+use super::plan::FilePlan;
+use super::{BlockPlace, FileEntry, Parquet, ParquetOptions};
+use crate::dataset::Block;
+use crate::format::projection::Target;
+use crate::storage::{Source, Storage};
+use crate::{Error, ErrorKind, Result};
+
+/// Row groups with more decoded bytes than this are refused, as they are decoded whole where their columns are nested.
+const BLOCK_BYTES_MAX: u64 = 4 << 30;
+/// Bytes that a value of varying size costs beyond its own.
+const VARYING_BYTES: u64 = 8;
+
+impl Parquet {
+    /// Opens `sources`, reading their footers only.
+    pub fn open(storage: &dyn Storage, sources: Vec<Source>, options: ParquetOptions) -> Result<Parquet> {
+        if sources.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "there are no Parquet files to open"));
+        }
+        let mut opening = Opening {
+            options: &options,
+            files: Vec::new(),
+            blocks: Vec::new(),
+            places: Vec::new(),
+            hash: Xxh3Default::new(),
+        };
+        read_footers(storage, &sources, |index, footer| {
+            opening.add(index, &sources[index], footer).map_err(|error| error.in_file(&sources[index].name))
+        })?;
+        let Opening { files, blocks, places, mut hash, .. } = opening;
+        let Some(first) = files.first() else { return Err(Error::internal("no file was opened")) };
+        let projection = first.plan.projection.clone();
+        let described =
+            serde_json::to_vec(&(projection.schema(), &options)).map_err(|error| Error::internal(error.to_string()))?;
+        hash.update(&described);
+        let fingerprint = format!("{:032x}", hash.digest128());
+        Ok(Parquet { sources, projection, files, blocks, places, fingerprint, scratch: Default::default() })
+    }
+}
+
+struct Opening<'a> {
+    options: &'a ParquetOptions,
+    files: Vec<FileEntry>,
+    blocks: Vec<Block>,
+    places: Vec<BlockPlace>,
+    hash: Xxh3Default,
+}
+
+impl Opening<'_> {
+    fn add(&mut self, index: usize, source: &Source, footer: Footer) -> Result<()> {
+        let metadata = footer.metadata;
+        let plan = self.plan(&metadata)?;
+        check_row_groups(&metadata, &plan, source.len)?;
+        self.hash.update(source.name.as_bytes());
+        self.hash.update(&[0]);
+        for number in [source.len, metadata.file_metadata().num_rows() as u64] {
+            self.hash.update(&number.to_le_bytes());
+        }
+        self.hash.update(&footer.hash.to_le_bytes());
+        let mut file_row = 0;
+        for group in 0..metadata.num_row_groups() {
+            let rows = metadata.row_group(group).num_rows() as u64;
+            let decoded_bytes = decoded_bytes(&metadata, group, &plan)?;
+            if rows > 0 {
+                self.blocks.push(Block { rows, decoded_bytes });
+                self.places.push(BlockPlace { file: index as u32, group: group as u32, skip: 0, file_row });
+            }
+            file_row += rows;
+        }
+        self.files.push(FileEntry { metadata, plan });
+        Ok(())
+    }
+
+    /// The plan for a file: the one before it, where the schemas are the same.
+    fn plan(&self, metadata: &ParquetMetaData) -> Result<Arc<FilePlan>> {
+        if let Some(last) = self.files.last() {
+            let (one, other) = (last.metadata.file_metadata(), metadata.file_metadata());
+            if one.schema_descr() == other.schema_descr() && one.key_value_metadata() == other.key_value_metadata() {
+                return Ok(last.plan.clone());
+            }
+        }
+        let plan = FilePlan::new(metadata, &self.options.select)?;
+        if let Some(first) = self.files.first() {
+            same_projection(&first.plan, &plan)?;
+        }
+        Ok(Arc::new(plan))
+    }
+}
+
+/// Every file must deliver the same fields from columns of the same types.
+fn same_projection(first: &FilePlan, other: &FilePlan) -> Result<()> {
+    let (expected, found) = (first.projection.leaves(), other.projection.leaves());
+    for (one, two) in expected.iter().zip(found) {
+        if one != two {
+            let why = format!(
+                "the column is {} {}, but {} {} in the first file. Open files of one schema, or choose common columns",
+                two.name, two.data_type, one.name, one.data_type
+            );
+            return Err(Error::unsupported(why).in_field(&one.name));
+        }
+    }
+    if expected.len() != found.len() {
+        let longer = if expected.len() > found.len() { expected } else { found };
+        let name = longer.get(expected.len().min(found.len())).map_or("", |leaf| leaf.name.as_str());
+        let why = "the column is in some files and not in others. Choose common columns with columns=[..]";
+        return Err(Error::unsupported(why).in_field(name));
+    }
+    if first.projection != other.projection {
+        return Err(Error::unsupported("the fields differ from those of the first file"));
+    }
+    Ok(())
+}
+
+/// Where a column chunk lies.
+pub(super) fn chunk_range(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+    Some((u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?))
+}
+
+fn check_row_groups(metadata: &ParquetMetaData, plan: &FilePlan, file_len: u64) -> Result<()> {
+    let mut total = 0i64;
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        let wrong = |why: String| Error::corrupt(format!("{why}. Restore the file")).in_block(index as u64);
+        let rows = group.num_rows();
+        total = match total.checked_add(rows) {
+            Some(total) if rows >= 0 => total,
+            _ => return Err(wrong(format!("the row group claims {rows} rows"))),
+        };
+        for &column in &plan.columns {
+            let Some(chunk) = group.columns().get(column) else {
+                return Err(wrong(format!("the row group has {} columns", group.num_columns())));
+            };
+            let name = chunk.column_path().string();
+            let range =
+                chunk_range(chunk).filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= file_len));
+            if range.is_none() {
+                return Err(wrong("the column chunk lies outside the file".into()).in_field(&name));
+            }
+            if plan.descriptor.column(column).max_rep_level() == 0 && chunk.num_values() != rows {
+                return Err(
+                    wrong(format!("the column has {} values for {rows} rows", chunk.num_values())).in_field(&name)
+                );
+            }
+            if chunk.uncompressed_size() < 0 {
+                return Err(wrong("the column has a negative size".into()).in_field(&name));
+            }
+        }
+    }
+    if total != metadata.file_metadata().num_rows() {
+        let claimed = metadata.file_metadata().num_rows();
+        return Err(Error::corrupt(format!(
+            "the row groups have {total} rows, the footer claims {claimed}. Restore the file"
+        )));
+    }
+    Ok(())
+}
+
+/// What the samples of a row group take, from the widths of dense fields and the sizes of the columns of others.
+fn decoded_bytes(metadata: &ParquetMetaData, group: usize, plan: &FilePlan) -> Result<u64> {
+    let row_group = metadata.row_group(group);
+    let rows = row_group.num_rows() as u64;
+    let mut per_row = 0u64;
+    let mut varying = 0u64;
+    for output in plan.projection.outputs() {
+        if let Target::Dense { dtype, per_row: elements, .. } = output.target {
+            per_row = per_row.saturating_add((dtype.width() as u64).saturating_mul(elements as u64));
+        } else {
+            per_row = per_row.saturating_add(VARYING_BYTES);
+            let columns = &plan.leaves[output.leaf].columns;
+            varying += columns.iter().map(|&column| row_group.column(column).uncompressed_size() as u64).sum::<u64>();
+        }
+    }
+    let bytes = rows.saturating_mul(per_row).saturating_add(varying);
+    if bytes > BLOCK_BYTES_MAX {
+        let why = format!(
+            "the row group of {rows} rows would take {bytes} bytes, the limit being {BLOCK_BYTES_MAX}. Write smaller row groups"
+        );
+        return Err(Error::new(ErrorKind::Budget, why).in_block(group as u64));
+    }
+    Ok(bytes)
+}
