@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Result;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
-use crate::Result;
 
 /// An independently readable unit: a Parquet row group (or a page-aligned part of one), an Arrow record batch, a span
 /// of a CSV file, 4 MiB of tokens.

@@ -101,7 +101,7 @@ pub(crate) fn misfit(value: &str, dtype: DType) -> Error {
     Error::corrupt(format!("the value {value} is no {}. Choose another type with dtypes={{..}}", dtype.name()))
 }
 
-fn null_error() -> Error {
+pub(crate) fn null_error() -> Error {
     Error::corrupt(
         "the value is missing (null). Give a value for it with nulls={\"<field>\": 0}, or leave the column out",
     )

@@ -3,59 +3,59 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::chunks::Chunks;
-use super::flat::{self, Scratch, Window};
+use super::flat::{self, FlatColumn, FlatValues, Scratch, Window};
 use super::general::Group;
-use super::page::{PageHeader, Walk};
-use super::{BlockPlace, FileEntry, Parquet, open};
+use super::page::{PageHeader, PageKind, Walk};
+use super::{BlockPlace, FileEntry, Parquet};
 use crate::dataset::Dataset;
+use crate::field::DType;
 use crate::format::cast::{Values, cast_append};
-use crate::format::columns::{find_leaf, misfit};
+use crate::format::columns::{find_leaf, misfit, null_error};
 use crate::format::guard::guard;
 use crate::format::projection::Target;
 use crate::rows::Rows;
 use crate::{Error, Result};
 
-/// Buffers kept for the next block at most.
-const SCRATCH_MAX: usize = 16;
+/// Buffers that are kept for the next blocks at most.
+const BUFFERS_MAX: usize = 16;
 
 /// Memory for the columns of one block, used again for the next.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     scratch: Scratch,
-    /// Values of flat leaves, as stored.
-    stored: Vec<Option<Values>>,
-    /// Values of outputs that had to be converted or came from the general reader.
+    /// Flat leaves as they are stored.
+    stored: Vec<Option<FlatValues>>,
+    /// Outputs that had to be converted or came from the general reader.
     built: Vec<Values>,
 }
 
 impl Parquet {
     pub(super) fn decode_block(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-        let place = self.places[block];
+        let place = &self.places[block];
         let count = self.blocks[block].rows as usize;
-        let mut buffers = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let result =
-            Chunks::new(&self.ranges(block), bytes, self.sources[place.file as usize].len).and_then(|chunks| {
-                guard("the row group", || {
-                    let decoder =
-                        Decoder { file: &self.files[place.file as usize], place, count, chunks: Arc::new(chunks) };
-                    decoder.decode(&mut buffers, rows)
-                })
-            });
-        let mut free = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        if result.is_ok() && free.len() < SCRATCH_MAX {
-            free.push(buffers);
+        let source = &self.sources[place.file as usize];
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let result = Chunks::new(&self.ranges(block), bytes, source.len).and_then(|chunks| {
+            let file = &self.files[place.file as usize];
+            let decoder = Decoder { file, place, count, chunks: Arc::new(chunks) };
+            guard("the row group", || decoder.decode(&mut buffers, rows))
+        });
+        if result.is_ok() {
+            let mut free = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+            if free.len() < BUFFERS_MAX {
+                free.push(buffers);
+            }
         }
-        drop(free);
-        let name = &self.sources[place.file as usize].name;
-        result.map_err(|error| error.in_file(name).in_block(u64::from(place.group)))
+        result.map_err(|error| error.in_file(&source.name).in_block(place.group.into()))
     }
 }
 
 struct Decoder<'a> {
     file: &'a FileEntry,
-    place: BlockPlace,
+    place: &'a BlockPlace,
     count: usize,
     chunks: Arc<Chunks>,
 }
@@ -65,8 +65,8 @@ impl Decoder<'_> {
         let plan = &self.file.plan;
         let projection = &plan.projection;
         if buffers.stored.len() != plan.leaves.len() {
-            buffers.stored =
-                plan.leaves.iter().map(|leaf| leaf.flat.map(|flat| Values::new(flat.dtype.width()))).collect();
+            let empty = |flat: FlatColumn| FlatValues { values: Values::new(flat.dtype.width()), nulls: Vec::new() };
+            buffers.stored = plan.leaves.iter().map(|leaf| leaf.flat.map(empty)).collect();
             buffers.built = projection.dense_buffers();
         }
         buffers.built.iter_mut().for_each(Values::clear);
@@ -79,34 +79,51 @@ impl Decoder<'_> {
         let Buffers { stored, built, .. } = buffers;
         let mut raw: Vec<Option<&Values>> = vec![None; projection.outputs().len()];
         for (place, output) in projection.outputs().iter().enumerate() {
-            let (Target::Dense { dtype, .. }, true) = (&output.target, is_stored[output.leaf]) else { continue };
-            let (Some(values), Some(flat)) = (&stored[output.leaf], plan.leaves[output.leaf].flat) else { continue };
-            if flat.dtype == *dtype {
-                raw[place] = Some(values);
-            } else {
-                cast_append(values.bytes(), flat.dtype, *dtype, &mut built[place]).map_err(|bad| {
-                    let row = self.place.file_row + bad.index as u64;
-                    misfit(&bad.value, *dtype).at_row(row).in_field(&projection.leaves()[output.leaf].name)
-                })?;
+            let (Target::Dense { dtype, fill, .. }, true) = (&output.target, is_stored[output.leaf]) else { continue };
+            let (Some(column), Some(flat)) = (&stored[output.leaf], plan.leaves[output.leaf].flat) else { continue };
+            if flat.dtype == *dtype && column.nulls.is_empty() {
+                raw[place] = Some(&column.values);
+                continue;
             }
+            self.convert(column, flat.dtype, *dtype, *fill, &mut built[place])
+                .map_err(|error| error.in_field(&projection.leaves()[output.leaf].name))?;
         }
         rows.append_columns(&projection.dense_columns(built, &raw))?;
-        if rows.len()? == self.count || projection.outputs().is_empty() {
+        if projection.outputs().is_empty() || rows.len()? == self.count {
             Ok(())
         } else {
             Err(Error::corrupt("a column has another number of rows than its row group"))
         }
     }
 
-    fn window(&self) -> Window {
-        Window { skip: self.place.skip as usize, take: self.count }
+    /// Brings stored values into the type that is delivered, and fills nulls or refuses them.
+    fn convert(&self, column: &FlatValues, from: DType, to: DType, fill: Option<u64>, out: &mut Values) -> Result<()> {
+        let row = |index: usize| self.place.file_row + index as u64;
+        if let (Some(&first), None) = (column.nulls.first(), fill) {
+            return Err(null_error().at_row(row(first)));
+        }
+        cast_append(column.values.bytes(), from, to, out)
+            .map_err(|bad| misfit(&bad.value, to).at_row(row(bad.index)))?;
+        for &null in &column.nulls {
+            out.set(null, fill.unwrap_or_default());
+        }
+        Ok(())
     }
 
-    /// The bytes that hold the pages of a column which are needed.
-    fn spans(&self, column: usize) -> Result<Vec<Bytes>> {
-        let chunk = self.file.metadata.row_group(self.place.group as usize).column(column);
-        let (offset, len) = open::chunk_range(chunk).ok_or_else(|| Error::internal("a chunk was not checked"))?;
-        Ok(vec![self.chunks.get(offset, len)?])
+    fn chunk(&self, column: usize) -> &ColumnChunkMetaData {
+        self.file.metadata.row_group(self.place.group as usize).column(column)
+    }
+
+    /// The bytes that hold the pages of a column which are needed, and the row of the row group at which they begin.
+    fn spans(&self, column: usize) -> Result<(Vec<Bytes>, u64)> {
+        let unread = |_| Error::internal("the column is not among those that are read");
+        let at = self.file.plan.columns.binary_search(&column).map_err(unread)?;
+        let spans = self.place.spans(self.file, at, self.count as u64);
+        let bytes = spans.iter().map(|&(offset, len)| self.chunks.get(offset, len)).collect::<Result<_>>()?;
+        let rows = self.place.skip..self.place.skip + self.count as u64;
+        let table = self.place.pages.as_ref().map(|tables| &tables[at]);
+        let first = table.and_then(|table| table.overlapping(rows).first()).map_or(0, |page| page.first_row);
+        Ok((bytes, first))
     }
 
     /// Reads a leaf by the fast path, if it can be.
@@ -114,9 +131,9 @@ impl Decoder<'_> {
         let (Some(flat), Some(values)) = (self.file.plan.leaves[leaf].flat, buffers.stored[leaf].as_mut()) else {
             return Ok(false);
         };
-        values.clear();
-        let chunk = self.file.metadata.row_group(self.place.group as usize).column(flat.column);
-        flat::read(&self.spans(flat.column)?, chunk.compression(), flat, self.window(), &mut buffers.scratch, values)
+        let (spans, first) = self.spans(flat.column)?;
+        let window = Window { skip: (self.place.skip - first) as usize, take: self.count };
+        flat::read(&spans, self.chunk(flat.column).compression(), flat, window, &mut buffers.scratch, values)
     }
 
     /// Reads the leaves that are left by the general path.
@@ -135,9 +152,11 @@ impl Decoder<'_> {
             metadata: &self.file.metadata,
             index: self.place.group as usize,
             chunks: &self.chunks,
-            pages: None,
+            tables: self.place.pages.as_ref().map(|tables| &tables[..]),
+            plan,
         };
-        group.read(plan, &columns, self.window(), |batch, done| {
+        let window = Window { skip: self.place.skip as usize, take: self.count };
+        group.read(&columns, window, |batch, done| {
             for &leaf in &left {
                 let array = find_leaf(&plan.projection.leaves()[leaf], batch)?;
                 let outputs = plan.projection.outputs().iter().enumerate().filter(|(_, output)| output.leaf == leaf);
@@ -152,7 +171,7 @@ impl Decoder<'_> {
 
     /// Looks at every page header, as the general reader allocates what they claim.
     fn check_pages(&self, column: usize) -> Result<()> {
-        for span in self.spans(column)? {
+        for span in self.spans(column)?.0 {
             let mut walk = Walk::new(&span);
             while let Some(header) = walk.next_header()? {
                 check_counts(&header)?;
@@ -165,7 +184,7 @@ impl Decoder<'_> {
 /// A dictionary has at least a bit for each of its values.
 fn check_counts(header: &PageHeader) -> Result<()> {
     match header.kind {
-        super::page::PageKind::Dictionary { values, .. } if values / 8 > header.unpacked_bytes => {
+        PageKind::Dictionary { values, .. } if values / 8 > header.unpacked_bytes => {
             Err(Error::corrupt(format!("a dictionary of {values} values has {} bytes", header.unpacked_bytes)))
         }
         _ => Ok(()),

@@ -1,5 +1,5 @@
-//! The fast path: columns of fixed width without nulls, from pages straight to values. Anything else is left to the
-//! general reader, and `read` says so before it has done harm.
+//! The fast path: columns of numbers outside of lists, from pages straight to values. Anything else is left to the
+//! general reader.
 
 use bytemuck::Pod;
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub(super) struct Scratch {
     page: Vec<u8>,
     /// `u64` elements, so that every width finds its alignment.
     dictionary: Vec<u64>,
+    /// For each value of a page with nulls, whether it is there.
+    present: Vec<bool>,
 }
 
 /// Rows of a chunk that are wanted.
@@ -50,21 +52,50 @@ pub(super) struct Window {
     pub take: usize,
 }
 
-/// Appends the values of `window` to `out`, whose width is that of the column's dtype. The pages lie in `spans`, in
-/// order. Returns false where the general reader is needed; `out` is then of no use.
+/// The rows of a column, nulls as zeros.
+#[derive(Debug)]
+pub(super) struct FlatValues {
+    /// Of the width of the column's dtype.
+    pub values: Values,
+    /// Which are null, ascending.
+    pub nulls: Vec<usize>,
+}
+
+/// Whether the fast path decompresses `codec`.
+pub(super) fn unpacks(codec: Compression) -> bool {
+    matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_))
+}
+
+/// Whether the fast path reads a page.
+pub(super) fn readable(header: &PageHeader, codec: Compression) -> bool {
+    let plain = |encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
+    unpacks(codec)
+        && match header.kind {
+            PageKind::Data { encoding, definition, .. } => plain(encoding) && definition == Encoding::RLE,
+            PageKind::DataV2 { encoding, repetition_bytes, .. } => plain(encoding) && repetition_bytes == 0,
+            PageKind::Dictionary { encoding, .. } => plain(encoding),
+            PageKind::Other => false,
+        }
+}
+
+/// Replaces `out` by the values of `window`, which counts from the first data page in `spans`. Returns false where the
+/// general reader is needed; `out` is then of no use.
 pub(super) fn read(
     spans: &[Bytes],
     codec: Compression,
     column: FlatColumn,
     window: Window,
     scratch: &mut Scratch,
-    out: &mut Values,
+    out: &mut FlatValues,
 ) -> Result<bool> {
-    match out {
+    out.values.clear();
+    out.nulls.clear();
+    let nulls = &mut out.nulls;
+    match &mut out.values {
         Values::W1(_) => Ok(false),
-        Values::W2(out) => read_width(spans, codec, column, window, scratch, out),
-        Values::W4(out) => read_width(spans, codec, column, window, scratch, out),
-        Values::W8(out) => read_width(spans, codec, column, window, scratch, out),
+        Values::W2(values) => read_width(spans, codec, column, window, scratch, values, nulls),
+        Values::W4(values) => read_width(spans, codec, column, window, scratch, values, nulls),
+        Values::W8(values) => read_width(spans, codec, column, window, scratch, values, nulls),
     }
 }
 
@@ -75,43 +106,55 @@ fn read_width<T: Pod>(
     mut window: Window,
     scratch: &mut Scratch,
     out: &mut Vec<T>,
+    nulls: &mut Vec<usize>,
 ) -> Result<bool> {
-    if !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY) {
-        return Ok(false);
-    }
-    let mut dictionary_values = None;
+    // A dictionary is unpacked when the first page needs it.
+    let (mut packed_dictionary, mut dictionary_len) = (None, None);
     for span in spans {
         let mut pages = Walk::new(span);
         while window.take > 0 {
             let Some((header, body)) = pages.next_page()? else { break };
-            if let PageKind::Dictionary { values, encoding } = header.kind {
-                if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) || dictionary_values.is_some() {
-                    return Ok(false);
-                }
-                read_dictionary::<T>(body, &header, codec, values, &mut scratch.dictionary)?;
-                dictionary_values = Some(values);
+            if header.kind == PageKind::Other {
                 continue;
             }
+            if !readable(&header, codec) {
+                return Ok(false);
+            }
             let count = header.values();
+            if let PageKind::Dictionary { values, .. } = header.kind {
+                packed_dictionary = Some((header, body, values));
+                continue;
+            }
             if window.skip >= count {
                 window.skip -= count;
                 continue;
             }
-            let Some(values) = unpack_data(body, &header, codec, column.definition, &mut scratch.page)? else {
-                return Ok(false);
-            };
+            if header.uses_dictionary()
+                && let Some((header, body, values)) = packed_dictionary.take()
+            {
+                read_dictionary::<T>(body, &header, codec, values, &mut scratch.dictionary)?;
+                dictionary_len = Some(values);
+            }
             let part = Window { skip: window.skip, take: (count - window.skip).min(window.take) };
+            let Scratch { page, dictionary, present } = &mut *scratch;
+            let (levels, values) = unpack_data(body, &header, codec, column.definition, page)?;
+            let bits = 32 - column.definition.leading_zeros();
+            let full = column.definition == 0 || all_equal(levels, bits, count, column.definition)?;
+            let stored = if full { part } else { find_present(levels, bits, count, column.definition, part, present)? };
+            let start = out.len();
             if header.uses_dictionary() {
                 let known =
-                    dictionary_values.ok_or_else(|| Error::corrupt("a page needs a dictionary, but there is none"))?;
-                let dictionary: &[T] = &bytemuck::cast_slice(&scratch.dictionary)[..known];
-                read_codes(values, dictionary, part, out)?;
+                    dictionary_len.ok_or_else(|| Error::corrupt("a page needs a dictionary, but there is none"))?;
+                read_codes(values, &bytemuck::cast_slice(dictionary)[..known], stored, out)?;
             } else {
                 let width = size_of::<T>();
-                if values.len() < count * width {
-                    return Err(Error::corrupt(format!("a page has {count} values, but only {} bytes", values.len())));
-                }
-                extend_pod(out, &values[part.skip * width..(part.skip + part.take) * width]);
+                let bytes = values.get(stored.skip * width..(stored.skip + stored.take) * width);
+                let short =
+                    || Error::corrupt(format!("a page of {count} values has only {} bytes of them", values.len()));
+                extend_pod(out, bytes.ok_or_else(short)?);
+            }
+            if !full {
+                spread(out, start, &present[part.skip..part.skip + part.take], nulls);
             }
             window = Window { skip: 0, take: window.take - part.take };
         }
@@ -124,20 +167,19 @@ fn read_width<T: Pod>(
 
 /// Decompresses into `out`, which must be filled exactly.
 fn decompress(body: &[u8], codec: Compression, out: &mut [u8]) -> Result<()> {
+    let damaged =
+        |error: &dyn std::fmt::Display| Error::corrupt(format!("a page is damaged: {error}. Restore the file"));
     let written = match codec {
-        Compression::SNAPPY if !out.is_empty() => snap::raw::Decoder::new()
-            .decompress(body, out)
-            .map_err(|error| Error::corrupt(format!("a page is damaged: {error}")))?,
-        Compression::SNAPPY => 0,
+        _ if out.is_empty() => 0,
+        Compression::SNAPPY => snap::raw::Decoder::new().decompress(body, out).map_err(|error| damaged(&error))?,
+        Compression::ZSTD(_) => zstd::bulk::decompress_to_buffer(body, out).map_err(|error| damaged(&error))?,
         _ => {
-            if body.len() != out.len() {
-                return Err(Error::corrupt("an uncompressed page has two sizes"));
-            }
-            out.copy_from_slice(body);
+            let source = body.get(..out.len()).filter(|_| body.len() == out.len());
+            out.copy_from_slice(source.ok_or_else(|| damaged(&"it has two sizes"))?);
             body.len()
         }
     };
-    if written == out.len() { Ok(()) } else { Err(Error::corrupt("a page is shorter than it claims")) }
+    if written == out.len() { Ok(()) } else { Err(damaged(&"it is shorter than it claims")) }
 }
 
 fn read_dictionary<T: Pod>(
@@ -157,57 +199,81 @@ fn read_dictionary<T: Pod>(
     decompress(body, codec, &mut bytemuck::cast_slice_mut(out)[..bytes])
 }
 
-/// The values of a data page without its levels, or `None` where they are not plain or codes, or not all there.
+/// The definition levels and the values of a data page, decompressed into `page` if need be.
 fn unpack_data<'a>(
     body: &'a [u8],
     header: &PageHeader,
     codec: Compression,
     definition: u32,
     page: &'a mut Vec<u8>,
-) -> Result<Option<&'a [u8]>> {
-    let level_bits = 32 - definition.leading_zeros();
-    let mut unpack = |body: &'a [u8], bytes: usize, packed: bool| -> Result<(&'a [u8], bool)> {
-        if codec == Compression::UNCOMPRESSED || !packed {
-            return Ok((body, false));
+) -> Result<(&'a [u8], &'a [u8])> {
+    let too_long = || Error::corrupt("the levels of a page are longer than the page");
+    // Pages of the second version keep their levels outside what is compressed.
+    let (levels, body, bytes, packed) = match header.kind {
+        PageKind::DataV2 { definition_bytes, packed, .. } => {
+            let bytes = header.unpacked_bytes.checked_sub(definition_bytes).ok_or_else(too_long)?;
+            let (levels, body) = body.split_at_checked(definition_bytes).ok_or_else(too_long)?;
+            (Some(levels), body, bytes, packed)
         }
+        _ => (None, body, header.unpacked_bytes, true),
+    };
+    let values = if codec == Compression::UNCOMPRESSED || !packed {
+        body
+    } else {
         if page.len() < bytes {
             page.resize(bytes, 0);
         }
         decompress(body, codec, &mut page[..bytes])?;
-        Ok((&[], true))
+        &page[..bytes]
     };
-    match header.kind {
-        PageKind::Data { values, encoding, definition: levels } => {
-            if !readable(encoding) || (definition > 0 && levels != Encoding::RLE) {
-                return Ok(None);
-            }
-            let (plain, in_page) = unpack(body, header.unpacked_bytes, true)?;
-            let bytes = if in_page { &page[..header.unpacked_bytes] } else { plain };
-            if definition == 0 {
-                return Ok(Some(bytes));
-            }
-            let ends_early = || Error::corrupt("the levels of a page end early");
-            let (length, rest) = bytes.split_at_checked(4).ok_or_else(ends_early)?;
+    match levels {
+        Some(levels) => Ok((levels, values)),
+        None if definition == 0 => Ok((&[], values)),
+        None => {
+            let (length, rest) = values.split_at_checked(4).ok_or_else(too_long)?;
             let length = length.iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
-            let (levels, rest) = rest.split_at_checked(length).ok_or_else(ends_early)?;
-            Ok(all_equal(levels, level_bits, values, definition)?.then_some(rest))
+            rest.split_at_checked(length).ok_or_else(too_long)
         }
-        PageKind::DataV2 { encoding, nulls, definition_bytes, repetition_bytes, packed, .. } => {
-            if !readable(encoding) || nulls > 0 || repetition_bytes > 0 {
-                return Ok(None);
-            }
-            let wrong = || Error::corrupt("the levels of a page are longer than the page");
-            let bytes = header.unpacked_bytes.checked_sub(definition_bytes).ok_or_else(wrong)?;
-            let (_, rest) = body.split_at_checked(definition_bytes).ok_or_else(wrong)?;
-            let (plain, in_page) = unpack(rest, bytes, packed)?;
-            Ok(Some(if in_page { &page[..bytes] } else { plain }))
-        }
-        _ => Ok(None),
     }
 }
 
-fn readable(encoding: Encoding) -> bool {
-    matches!(encoding, Encoding::PLAIN | Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY)
+/// Notes which of a page's values are there, and says where among the stored ones those of `part` lie.
+fn find_present(
+    levels: &[u8],
+    bits: u32,
+    count: usize,
+    definition: u32,
+    part: Window,
+    present: &mut Vec<bool>,
+) -> Result<Window> {
+    present.clear();
+    let mut runs = Runs::new(levels, bits)?;
+    while present.len() < count {
+        match runs.next_run(count - present.len())? {
+            Some(Run::Same { value, count }) => present.resize(present.len() + count, value == definition),
+            Some(Run::Packed { bytes, count }) => unpack(bytes, bits, count, |values| {
+                present.extend(values.iter().map(|&value| value == definition));
+            }),
+            None => return Err(Error::corrupt("the levels of a page end early")),
+        }
+    }
+    let there = |range: std::ops::Range<usize>| present[range].iter().filter(|&&present| present).count();
+    Ok(Window { skip: there(0..part.skip), take: there(part.skip..part.skip + part.take) })
+}
+
+/// Moves the values from `start` on to their rows, with zeros between them.
+fn spread<T: Pod>(out: &mut Vec<T>, start: usize, present: &[bool], nulls: &mut Vec<usize>) {
+    let mut stored = out.len();
+    out.resize(start + present.len(), T::zeroed());
+    for (i, &is_present) in present.iter().enumerate().rev() {
+        out[start + i] = if is_present && stored > start {
+            stored -= 1;
+            out[stored]
+        } else {
+            T::zeroed()
+        };
+    }
+    nulls.extend(present.iter().enumerate().filter(|(_, present)| !**present).map(|(i, _)| start + i));
 }
 
 /// Appends what the codes of a page stand for.

@@ -12,7 +12,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::chunks::Chunks;
 use super::flat::Window;
-use super::page::PagePlace;
+use super::index::{PagePlace, PageTable};
 use super::parquet_error;
 use super::plan::FilePlan;
 use crate::{Error, Result};
@@ -27,8 +27,9 @@ pub(super) struct Group<'a> {
     pub metadata: &'a ParquetMetaData,
     pub index: usize,
     pub chunks: &'a Arc<Chunks>,
-    /// The pages of each column of the file that is read, where the group is split.
-    pub pages: Option<&'a dyn Fn(usize) -> Option<&'a [PagePlace]>>,
+    /// The pages of each column of the plan, where only a part of the row group is read.
+    pub tables: Option<&'a [PageTable]>,
+    pub plan: &'a FilePlan,
 }
 
 impl Group<'_> {
@@ -39,15 +40,14 @@ impl Group<'_> {
     /// Reads the rows of `window` of the given columns, handing on each batch with the number of rows before it.
     pub(super) fn read(
         &self,
-        plan: &FilePlan,
         columns: &[usize],
         window: Window,
         mut each: impl FnMut(&RecordBatch, usize) -> Result<()>,
     ) -> Result<()> {
         let group = self.group();
-        let mask = ProjectionMask::leaves(&plan.descriptor, columns.iter().copied());
-        let levels =
-            parquet_to_arrow_field_levels(&plan.descriptor, mask, Some(plan.arrow.fields())).map_err(parquet_error)?;
+        let mask = ProjectionMask::leaves(&self.plan.descriptor, columns.iter().copied());
+        let levels = parquet_to_arrow_field_levels(&self.plan.descriptor, mask, Some(self.plan.arrow.fields()))
+            .map_err(parquet_error)?;
         let bytes: u64 = columns.iter().map(|&column| group.column(column).uncompressed_size().max(0) as u64).sum();
         let per_row = bytes / (group.num_rows().max(1) as u64);
         let batch_rows = usize::try_from(BATCH_BYTES_AIM / per_row.max(1)).unwrap_or(usize::MAX);
@@ -78,14 +78,15 @@ impl RowGroups for Group<'_> {
     }
 
     fn column_chunks(&self, column: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
-        let locations = self.pages.and_then(|pages| pages(column)).map(|pages| {
-            let data = pages.iter().filter(|page| page.rows > 0);
-            data.map(|page| PageLocation {
+        let at = self.plan.columns.binary_search(&column).ok();
+        let table = self.tables.zip(at).and_then(|(tables, at)| tables.get(at));
+        let locations = table.map(|table| {
+            let location = |page: &PagePlace| PageLocation {
                 offset: page.offset as i64,
                 compressed_page_size: page.bytes as i32,
                 first_row_index: page.first_row as i64,
-            })
-            .collect()
+            };
+            table.pages.iter().map(location).collect()
         });
         let reader =
             SerializedPageReader::new(self.chunks.clone(), self.group().column(column), self.num_rows(), locations)?;

@@ -1,12 +1,14 @@
 //! Parquet. Opening reads footers; a block is a row group; its bytes are the column chunks of the columns that are
-//! delivered. Flat columns of numbers go from pages to rows without arrow; the rest goes through arrow's reader.
+//! delivered; a large row group is cut at pages into several blocks. Flat columns of numbers go from pages to rows without arrow; the rest goes through arrow's reader.
 //! Whatever a file claims is checked against its size before memory is allocated for it.
 
+mod blocks;
 mod chunks;
 mod decode;
 mod flat;
 mod footer;
 mod general;
+mod index;
 mod levels;
 mod open;
 mod page;
@@ -30,6 +32,7 @@ use crate::format::projection::Projection;
 use crate::rows::Rows;
 use crate::storage::{Range, Source};
 use crate::{Error, Result};
+use index::PageTable;
 use plan::FilePlan;
 
 /// Chunks that lie closer than this are read at once.
@@ -53,7 +56,7 @@ pub struct Parquet {
     places: Vec<BlockPlace>,
     fingerprint: String,
     /// Column buffers of decoders that are not running.
-    scratch: Mutex<Vec<decode::Buffers>>,
+    buffers: Mutex<Vec<decode::Buffers>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,7 @@ struct FileEntry {
 }
 
 /// Where the rows of a block are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct BlockPlace {
     file: u32,
     group: u32,
@@ -71,6 +74,21 @@ struct BlockPlace {
     skip: u64,
     /// Its first row in the file.
     file_row: u64,
+    /// The pages of the columns of the plan, where the block is only a part of its row group.
+    pages: Option<Arc<Vec<PageTable>>>,
+}
+
+impl BlockPlace {
+    /// The parts of the file that hold the `rows` rows of the block in column `at` of the plan's columns.
+    fn spans(&self, file: &FileEntry, at: usize, rows: u64) -> Vec<(u64, u64)> {
+        match &self.pages {
+            Some(tables) => tables[at].spans(self.skip..self.skip + rows),
+            None => {
+                let group = file.metadata.row_group(self.group as usize);
+                open::chunk_range(group.column(file.plan.columns[at])).into_iter().collect()
+            }
+        }
+    }
 }
 
 impl Dataset for Parquet {
@@ -95,11 +113,10 @@ impl Dataset for Parquet {
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {
-        let place = self.places[block];
+        let place = &self.places[block];
         let file = &self.files[place.file as usize];
-        let group = file.metadata.row_group(place.group as usize);
-        let chunks = file.plan.columns.iter().filter_map(|&column| open::chunk_range(group.column(column)));
-        merge(place.file, chunks.collect())
+        let spans = (0..file.plan.columns.len()).flat_map(|at| place.spans(file, at, self.blocks[block].rows));
+        merge(place.file, spans.collect())
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {

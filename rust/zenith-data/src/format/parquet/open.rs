@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::footer::{Footer, read_footers};
+use super::index::{self, PageTable};
 use super::plan::FilePlan;
-use super::{BlockPlace, FileEntry, Parquet, ParquetOptions};
+use super::{BlockPlace, FileEntry, Parquet, ParquetOptions, blocks};
 use crate::dataset::Block;
 use crate::format::projection::Target;
 use crate::storage::{Source, Storage};
 use crate::{Error, ErrorKind, Result};
 
-/// Row groups with more decoded bytes than this are refused, as they are decoded whole where their columns are nested.
-const BLOCK_BYTES_MAX: u64 = 4 << 30;
+/// Row groups with more decoded bytes than this are refused where they cannot be read in parts.
+const WHOLE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes that a value of varying size costs beyond its own.
 const VARYING_BYTES: u64 = 8;
 
@@ -26,13 +27,15 @@ impl Parquet {
         }
         let mut opening = Opening {
             options: &options,
+            storage,
+            sources: &sources,
             files: Vec::new(),
             blocks: Vec::new(),
             places: Vec::new(),
             hash: Xxh3Default::new(),
         };
         read_footers(storage, &sources, |index, footer| {
-            opening.add(index, &sources[index], footer).map_err(|error| error.in_file(&sources[index].name))
+            opening.add(index, footer).map_err(|error| error.in_file(&sources[index].name))
         })?;
         let Opening { files, blocks, places, mut hash, .. } = opening;
         let Some(first) = files.first() else { return Err(Error::internal("no file was opened")) };
@@ -41,12 +44,21 @@ impl Parquet {
             serde_json::to_vec(&(projection.schema(), &options)).map_err(|error| Error::internal(error.to_string()))?;
         hash.update(&described);
         let fingerprint = format!("{:032x}", hash.digest128());
-        Ok(Parquet { sources, projection, files, blocks, places, fingerprint, scratch: Default::default() })
+        Ok(Parquet { sources, projection, files, blocks, places, fingerprint, buffers: Default::default() })
     }
+}
+
+/// How a row group was cut.
+struct Cuts {
+    rows: Vec<std::ops::Range<u64>>,
+    row_bytes: u64,
+    pages: Option<Arc<Vec<PageTable>>>,
 }
 
 struct Opening<'a> {
     options: &'a ParquetOptions,
+    storage: &'a dyn Storage,
+    sources: &'a [Source],
     files: Vec<FileEntry>,
     blocks: Vec<Block>,
     places: Vec<BlockPlace>,
@@ -54,7 +66,8 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn add(&mut self, index: usize, source: &Source, footer: Footer) -> Result<()> {
+    fn add(&mut self, index: usize, footer: Footer) -> Result<()> {
+        let source = &self.sources[index];
         let metadata = footer.metadata;
         let plan = self.plan(&metadata)?;
         check_row_groups(&metadata, &plan, source.len)?;
@@ -67,15 +80,49 @@ impl Opening<'_> {
         let mut file_row = 0;
         for group in 0..metadata.num_row_groups() {
             let rows = metadata.row_group(group).num_rows() as u64;
-            let decoded_bytes = decoded_bytes(&metadata, group, &plan)?;
             if rows > 0 {
-                self.blocks.push(Block { rows, decoded_bytes });
-                self.places.push(BlockPlace { file: index as u32, group: group as u32, skip: 0, file_row });
+                let cuts = self.cut(index, &metadata, group, &plan).map_err(|error| error.in_block(group as u64))?;
+                self.add_blocks(index, group, file_row, cuts);
             }
             file_row += rows;
         }
         self.files.push(FileEntry { metadata, plan });
         Ok(())
+    }
+
+    fn add_blocks(&mut self, file: usize, group: usize, file_row: u64, cuts: Cuts) {
+        for rows in cuts.rows {
+            let count = rows.end - rows.start;
+            self.blocks.push(Block { rows: count, decoded_bytes: count.saturating_mul(cuts.row_bytes) });
+            self.places.push(BlockPlace {
+                file: file as u32,
+                group: group as u32,
+                skip: rows.start,
+                file_row: file_row + rows.start,
+                pages: cuts.pages.clone(),
+            });
+        }
+    }
+
+    /// The blocks of a row group: itself, or parts of it where it is large and its pages can be found.
+    fn cut(&self, file: usize, metadata: &ParquetMetaData, group: usize, plan: &FilePlan) -> Result<Cuts> {
+        let row_group = metadata.row_group(group);
+        let rows = row_group.num_rows() as u64;
+        let bytes = decoded_bytes(row_group, plan);
+        let row_bytes = bytes.div_ceil(rows.max(1));
+        if bytes > blocks::BLOCK_BYTES_MAX
+            && let Some(tables) = index::find_pages(self.storage, self.sources, file, row_group, plan)?
+        {
+            return Ok(Cuts { rows: blocks::cut(rows, bytes, &tables), row_bytes, pages: Some(Arc::new(tables)) });
+        }
+        if bytes > WHOLE_BYTES_MAX {
+            let why = format!(
+                "the row group of {rows} rows would take {bytes} bytes, the limit for what cannot be read in parts being \
+                 {WHOLE_BYTES_MAX}. Write smaller row groups"
+            );
+            return Err(Error::new(ErrorKind::Budget, why));
+        }
+        Ok(Cuts { rows: std::iter::once(0..rows).collect(), row_bytes, pages: None })
     }
 
     /// The plan for a file: the one before it, where the schemas are the same.
@@ -163,8 +210,7 @@ fn check_row_groups(metadata: &ParquetMetaData, plan: &FilePlan, file_len: u64) 
 }
 
 /// What the samples of a row group take, from the widths of dense fields and the sizes of the columns of others.
-fn decoded_bytes(metadata: &ParquetMetaData, group: usize, plan: &FilePlan) -> Result<u64> {
-    let row_group = metadata.row_group(group);
+fn decoded_bytes(row_group: &RowGroupMetaData, plan: &FilePlan) -> u64 {
     let rows = row_group.num_rows() as u64;
     let mut per_row = 0u64;
     let mut varying = 0u64;
@@ -174,15 +220,9 @@ fn decoded_bytes(metadata: &ParquetMetaData, group: usize, plan: &FilePlan) -> R
         } else {
             per_row = per_row.saturating_add(VARYING_BYTES);
             let columns = &plan.leaves[output.leaf].columns;
-            varying += columns.iter().map(|&column| row_group.column(column).uncompressed_size() as u64).sum::<u64>();
+            let sizes = columns.iter().map(|&column| row_group.column(column).uncompressed_size() as u64);
+            varying = sizes.fold(varying, u64::saturating_add);
         }
     }
-    let bytes = rows.saturating_mul(per_row).saturating_add(varying);
-    if bytes > BLOCK_BYTES_MAX {
-        let why = format!(
-            "the row group of {rows} rows would take {bytes} bytes, the limit being {BLOCK_BYTES_MAX}. Write smaller row groups"
-        );
-        return Err(Error::new(ErrorKind::Budget, why).in_block(group as u64));
-    }
-    Ok(bytes)
+    rows.saturating_mul(per_row).saturating_add(varying)
 }

@@ -135,10 +135,6 @@ impl PageHeader {
                 | PageKind::DataV2 { encoding: Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY, .. }
         )
     }
-
-    pub(super) fn is_data(&self) -> bool {
-        matches!(self.kind, PageKind::Data { .. } | PageKind::DataV2 { .. })
-    }
 }
 
 /// The numbers of a header's part, by field number.
@@ -181,19 +177,6 @@ fn numbers(input: &mut Compact<'_>) -> Result<Numbers> {
         }
     }
     Ok(found)
-}
-
-/// One page of a chunk that was walked or indexed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PagePlace {
-    /// Where its header begins in the file.
-    pub offset: u64,
-    /// Bytes of header and body.
-    pub bytes: u32,
-    /// Its first row in the row group.
-    pub first_row: u64,
-    pub rows: u64,
-    pub dictionary: bool,
 }
 
 /// The pages of a chunk whose bytes are at hand, each with its body.

@@ -57,7 +57,7 @@ fn samples(storage: &MemoryStorage, dataset: &Parquet, field: &str) -> Result<Ve
     for block in 0..dataset.blocks().len() {
         let rows = decode(storage, dataset, block)?;
         for row in 0..rows.len()? {
-            samples.push(match rows.layout().slot(position) {
+            samples.push(match rows.layout().slots()[position] {
                 Slot::Dense { offset, width } => rows.dense_row(row)[offset..offset + width].to_vec(),
                 Slot::Varying { index } => rows.varying(index, row).to_vec(),
             });
@@ -358,6 +358,80 @@ fn flipped_bits_never_panic() {
             }
         }
         assert!(refused > bytes.len(), "{refused} flips were noticed");
+    }
+}
+
+/// A row group of 36 MB decoded, of columns whose pages do not line up, with nulls, text and a list.
+fn large_table(rows: usize, with_list: bool) -> RecordBatch {
+    let wide =
+        |c: usize| Arc::new(Float64Array::from_iter_values((0..rows).map(move |i| (i * (c + 1)) as f64))) as ArrayRef;
+    let names: Vec<String> = (0..13).map(|c| format!("f{c}")).collect();
+    let mut columns: Vec<(&str, ArrayRef)> =
+        names.iter().enumerate().map(|(c, name)| (name.as_str(), wide(c))).collect();
+    columns.push(("few", Arc::new(Int32Array::from_iter_values((0..rows).map(|i| (i / 1000) as i32)))));
+    columns.push(("n", Arc::new(Int64Array::from_iter((0..rows).map(|i| (i % 11 > 0).then_some(i as i64))))));
+    columns.push(("t", Arc::new(StringArray::from_iter_values((0..rows).map(|i| (i % 1003).to_string())))));
+    if with_list {
+        let lists = (0..rows).map(|i| Some((0..i % 3).map(|v| Some(v as i32)).collect::<Vec<_>>()));
+        columns.push(("l", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))));
+    }
+    batch(columns)
+}
+
+#[test]
+fn a_large_row_group_is_read_in_parts() {
+    let rows = 300_000;
+    for (index, with_list, codec) in [
+        (false, false, Compression::SNAPPY),
+        (false, false, Compression::ZSTD(Default::default())),
+        (false, false, Compression::LZ4_RAW),
+        (true, true, Compression::SNAPPY),
+        (true, false, Compression::UNCOMPRESSED),
+    ] {
+        let properties = WriterProperties::builder()
+            .set_compression(codec)
+            .set_offset_index_disabled(!index)
+            .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+            .set_dictionary_page_size_limit(100_000)
+            .set_data_page_size_limit(200_000)
+            .set_data_page_row_count_limit(70_000)
+            .build();
+        let bytes = write_with(&[large_table(rows, with_list)], properties);
+        let nulls = Nulls::Fill(vec![("n".into(), Fill::Int(-1))]);
+        let names: Vec<String> = (0..13).map(|c| format!("f{c}")).collect();
+        let mut columns = vec!["few".to_owned(), "n".into(), "t".into()];
+        columns.extend(with_list.then(|| "l".into()));
+        let select = ColumnOptions {
+            stack: vec![("x".into(), StackSource::Many(names))],
+            columns: Some(columns),
+            nulls,
+            ..Default::default()
+        };
+        let len = bytes.len() as u64;
+        let (storage, dataset) = open(bytes, select).unwrap();
+        assert!(dataset.blocks().len() >= 2, "{index} {codec:?}: {:?}", dataset.blocks());
+        assert!(dataset.blocks().iter().all(|block| block.decoded_bytes <= 33 << 20));
+        storage.take_reads();
+        let mut row = 0;
+        for block in 0..dataset.blocks().len() {
+            let block = decode(&storage, &dataset, block).unwrap();
+            for i in 0..block.len().unwrap() {
+                let dense = block.dense_row(i);
+                assert_eq!(bytemuck::pod_read_unaligned::<f64>(&dense[..8]), row as f64);
+                assert_eq!(bytemuck::pod_read_unaligned::<f64>(&dense[96..104]), (row * 13) as f64);
+                assert_eq!(bytemuck::pod_read_unaligned::<i32>(&dense[104..108]), (row / 1000) as i32);
+                let n = if row % 11 > 0 { row as i64 } else { -1 };
+                assert_eq!(bytemuck::pod_read_unaligned::<i64>(&dense[108..116]), n);
+                assert_eq!(block.varying(0, i), (row % 1003).to_string().as_bytes());
+                if with_list {
+                    assert_eq!(block.varying(1, i).len(), row % 3 * 4);
+                }
+                row += 1;
+            }
+        }
+        assert_eq!(row, rows);
+        let read: u64 = storage.take_reads().iter().map(|range| range.len).sum();
+        assert!(read < len * 13 / 10, "{read} bytes were read of {len}");
     }
 }
 
