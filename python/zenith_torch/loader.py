@@ -117,6 +117,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self._resolved: dict[str, Any] | None = None
         self._loaded_state: dict[str, Any] | None = None
         self._epoch = 0
+        self._last_stats: dict[str, Any] = {}
         self._current: weakref.ref[NativeIter] | None = None
         super().__init__(
             dataset,
@@ -230,6 +231,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def _on_finished(self, iterator: NativeIter) -> None:
         if self._current is not None and self._current() is iterator:
             self._current = None
+            self._last_stats = iterator.stats()
             self._epoch += 1
             if isinstance(self.sampler, PlanSampler) and not self.sampler.epoch_was_set:
                 self.sampler.epoch = self._epoch
@@ -313,9 +315,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict."""
         self._need_native("stats")
         current = None if self._current is None else self._current()
-        if current is None:
-            return {"verdict": "no epoch is under way"}
-        counters: dict[str, Any] = current.stats()
+        counters = dict(self._last_stats) if current is None else current.stats()
+        if not counters:
+            return {"verdict": "no epoch has begun"}
         waited, idle = counters["consumer_wait_ns"], counters["worker_idle_ns"]
         counters["verdict"] = "loader-bound" if waited > idle else "consumer-bound"
         return counters

@@ -35,6 +35,7 @@ class NativeIter:
         self._as_tuple = loader.output == "tuple"
         self._pin = pin
         self._done = False
+        self._last_stats: dict[str, Any] = {}
 
     def __iter__(self) -> NativeIter:
         return self
@@ -68,10 +69,10 @@ class NativeIter:
         """Global position in samples after the batches handed out so far."""
         return self._engine.position
 
-    def stats(self) -> dict[str, int]:
-        """The engine's counters."""
-        counters: dict[str, int] = json.loads(self._engine.stats())
-        return counters
+    def stats(self) -> dict[str, Any]:
+        """The engine's counters; those of the end once the iterator is closed."""
+        counters: dict[str, Any] = self._last_stats or json.loads(self._engine.stats())
+        return dict(counters)
 
     def close(self) -> None:
         """Stops the threads; tensors stay valid."""

@@ -60,6 +60,7 @@ fn samples(storage: &MemoryStorage, dataset: &Parquet, field: &str) -> Result<Ve
             samples.push(match rows.layout().slots()[position] {
                 Slot::Dense { offset, width } => rows.dense_row(row)[offset..offset + width].to_vec(),
                 Slot::Varying { index } => rows.varying(index, row).to_vec(),
+                Slot::Widened { .. } => return Err(Error::internal("Parquet widens nothing")),
             });
         }
     }
