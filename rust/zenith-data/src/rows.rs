@@ -26,10 +26,19 @@ pub struct RowLayout {
 /// The place of one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
-    Dense { offset: usize, width: usize },
-    Varying { index: usize },
+    Dense {
+        offset: usize,
+        width: usize,
+    },
+    Varying {
+        index: usize,
+    },
     /// `elements` unsigned numbers that are delivered as int64: kept as narrow as in the file until then.
-    Widened { offset: usize, elements: usize, from: DType },
+    Widened {
+        offset: usize,
+        elements: usize,
+        from: DType,
+    },
 }
 
 impl RowLayout {

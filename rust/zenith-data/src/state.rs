@@ -36,14 +36,18 @@ impl State {
     pub fn from_json(text: &str) -> Result<Self> {
         let refuse = |message: String| Error::new(ErrorKind::State, message);
         if text.len() > STATE_BYTES_MAX {
-            return Err(refuse(format!("a state of {} bytes is not one of Zenith's (at most {STATE_BYTES_MAX})", text.len())));
+            return Err(refuse(format!(
+                "a state of {} bytes is not one of Zenith's (at most {STATE_BYTES_MAX})",
+                text.len()
+            )));
         }
         let value: serde_json::Value =
             serde_json::from_str(text).map_err(|error| refuse(format!("the state is not JSON: {error}")))?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version == u64::from(STATE_VERSION) => {}
             Some(version) => {
-                let message = format!("the state has version {version}, this engine reads {STATE_VERSION}. Update zenith");
+                let message =
+                    format!("the state has version {version}, this engine reads {STATE_VERSION}. Update zenith");
                 return Err(refuse(message));
             }
             None => return Err(refuse("the state has no version: it was not written by Zenith".into())),

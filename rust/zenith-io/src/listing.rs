@@ -39,7 +39,9 @@ pub(crate) fn version(metadata: &fs::Metadata) -> String {
 pub(crate) fn io_error(error: &std::io::Error, doing: &str, file: &str) -> Error {
     let (kind, remedy) = match error.kind() {
         std::io::ErrorKind::NotFound => (ErrorKind::NotFound, "Check the path"),
-        std::io::ErrorKind::PermissionDenied => (ErrorKind::Io, "Check the permissions of the file and its directories"),
+        std::io::ErrorKind::PermissionDenied => {
+            (ErrorKind::Io, "Check the permissions of the file and its directories")
+        }
         _ => (ErrorKind::Io, "Check the disk or mount that holds the file"),
     };
     Error::new(kind, format!("cannot {doing}: {error}. {remedy}")).in_file(file)
@@ -102,7 +104,10 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
 
 /// The directories before the first wildcard.
 fn fixed_part(pattern: &str) -> PathBuf {
-    Path::new(pattern).components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '['])).collect()
+    Path::new(pattern)
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect()
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl Storage for LocalFiles {
         for &range in ranges {
             let source = source_of(sources, range)?;
             if range.offset.checked_add(range.len).is_none_or(|end| end > source.len) {
-                let message = format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
+                let message =
+                    format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
                 return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
             }
             reads.push(Read { file: self.file(source)?, source: source.clone(), range });
@@ -127,7 +128,8 @@ impl Read {
     fn bytes(&self, buffers: &Arc<SlabPool>) -> Result<Bytes> {
         let bytes = usize::try_from(self.range.len).map_err(|_| Error::invalid("a range is larger than memory"))?;
         let mut buffer = buffers.slab(bytes).ok_or_else(|| {
-            Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes")).in_file(&self.source.location)
+            Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes"))
+                .in_file(&self.source.location)
         })?;
         let into = buffer.as_mut();
         let mut done = 0;

@@ -33,7 +33,10 @@ pub fn info() -> Info {
         version: env!("CARGO_PKG_VERSION"),
         architecture: std::env::consts::ARCH,
         processors: crate::env::processors(),
-        numa: nodes.into_iter().map(|NumaNode { id, processors, memory_bytes }| (id, processors, memory_bytes)).collect(),
+        numa: nodes
+            .into_iter()
+            .map(|NumaNode { id, processors, memory_bytes }| (id, processors, memory_bytes))
+            .collect(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         storage: "pread with read-ahead hints",
         cuda: cuda(),

@@ -56,7 +56,9 @@ fn list(storage: &dyn Storage, patterns: &[String]) -> Result<Vec<Source>> {
     for pattern in patterns {
         for source in storage.list(pattern)? {
             if sources.iter().any(|known| known.location == source.location) {
-                return Err(Error::invalid("the file is named twice. Each file may be listed once").in_file(&source.location));
+                return Err(
+                    Error::invalid("the file is named twice. Each file may be listed once").in_file(&source.location)
+                );
             }
             sources.push(source);
         }

@@ -20,7 +20,11 @@ pub(crate) struct Scratch {
     blocks: Vec<u32>,
 }
 
-pub(crate) fn assemble<M: BatchMemory>(shared: &Shared<M>, ticket: u64, scratch: &mut Scratch) -> Result<Batch<M::Slab>> {
+pub(crate) fn assemble<M: BatchMemory>(
+    shared: &Shared<M>,
+    ticket: u64,
+    scratch: &mut Scratch,
+) -> Result<Batch<M::Slab>> {
     let epoch = &shared.job.epoch;
     scratch.samples.clear();
     epoch.resolve(&shared.job.plan, ticket, &mut scratch.samples);

@@ -179,7 +179,8 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             }
         };
         self.live_bytes += chunks.iter().flatten().map(|chunk| chunk.heap_bytes() as u64).sum::<u64>();
-        let needed = (0..chunks.len() as u32).map(|index| self.chunk_rows.min(rows - index * self.chunk_rows)).collect();
+        let needed =
+            (0..chunks.len() as u32).map(|index| self.chunk_rows.min(rows - index * self.chunk_rows)).collect();
         let releases: VecDeque<Release> = used.releases.into();
         if let Some(first) = releases.front() {
             self.due.push(Reverse((first.after, used.block)));

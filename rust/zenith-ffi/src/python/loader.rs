@@ -173,7 +173,9 @@ fn parts(batch: Batch<Slab>, fields: &[Field]) -> Result<Vec<Part>> {
                 parts.push(Part::new(offsets, &[count], DType::I64)?);
                 parts.push(Part::new(bytes, &[length], DType::U8)?);
             }
-            _ => return Err(Error::internal(format!("field {:?} came in a form its schema does not have", field.name))),
+            _ => {
+                return Err(Error::internal(format!("field {:?} came in a form its schema does not have", field.name)));
+            }
         }
     }
     Ok(parts)

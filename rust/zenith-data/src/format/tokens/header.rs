@@ -11,11 +11,7 @@ const NPY_HEADER_MAX: u64 = 64 << 10;
 
 pub(super) fn inspect(storage: &dyn Storage, sources: &[Source], index: u32, dtype: &str) -> Result<TokenFile> {
     let source = &sources[index as usize];
-    let file = if source.location.ends_with(".npy") {
-        npy(storage, sources, index)
-    } else {
-        raw(source, dtype)
-    };
+    let file = if source.location.ends_with(".npy") { npy(storage, sources, index) } else { raw(source, dtype) };
     file.map_err(|error| error.in_file(&source.location))
 }
 

@@ -97,7 +97,8 @@ impl Tokens {
         }
         let item = files.first().map_or(DType::U16, |file| file.dtype);
         if let Some(index) = files.iter().position(|file| file.dtype != item) {
-            let message = format!("tokens are {} here and {} in the first file", files[index].dtype.name(), item.name());
+            let message =
+                format!("tokens are {} here and {} in the first file", files[index].dtype.name(), item.name());
             return Err(Error::invalid(message).in_file(&sources[index].location));
         }
         let spans = spans(&files, &options, stride, item);
