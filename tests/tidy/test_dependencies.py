@@ -8,11 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BANNED_NAMES = {"utils", "util", "common", "misc", "types", "core"}
 
-# Edges that the table does not allow, each with what will remove it. An edge that is gone must leave this list.
-PENDING = {
-    ("zenith-ffi", "zenith-data"): "until `zenith` re-exports Error, ErrorKind, DType and Result",
-}
-
 
 def declared_edges() -> set[tuple[str, str]]:
     """Edges between our crates, from their manifests (not those of their tests)."""
@@ -48,11 +43,7 @@ def documented_edges() -> set[tuple[str, str]]:
 
 
 def test_crates_depend_on_what_the_table_says() -> None:
-    assert declared_edges() - PENDING.keys() == documented_edges()
-
-
-def test_no_pending_edge_is_stale() -> None:
-    assert PENDING.keys() <= declared_edges()
+    assert declared_edges() == documented_edges()
 
 
 def test_a_folder_is_called_as_its_crate() -> None:

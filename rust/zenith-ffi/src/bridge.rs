@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use zenith_data::{DType, Error};
+use zenith::data::{DType, Error};
 
 use crate::guard::{guard, guard_drop};
 use crate::registry::{self, Next, Part};
@@ -22,7 +22,7 @@ mod ffi {
         Error = 3,
     }
 
-    /// Element types; the numbers are those of `zenith_data::DType`.
+    /// Element types; the numbers are those of `zenith::data::DType`.
     #[repr(u32)]
     enum DType {
         Bool = 1,

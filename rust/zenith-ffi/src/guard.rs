@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zenith_data::{Error, Result};
+use zenith::data::{Error, Result};
 
 /// Runs `work`; a panic in it becomes an `Internal` error that names the door it came through.
 ///

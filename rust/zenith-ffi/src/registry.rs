@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
-use zenith_data::{DType, Error, Result};
+use zenith::data::{DType, Error, Result};
 
 /// What hands out batches: the seam between a loader and every framework.
 pub(crate) trait BatchSource: Send + Sync + 'static {

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use zenith_data::{Error, Result};
+use zenith::data::{Error, Result};
 
 use crate::{bridge, guard};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use zenith_data::{DType, Error, ErrorKind, Result};
+use zenith::data::{DType, Error, ErrorKind, Result};
 
 use super::errors::call;
 use crate::registry::{BatchSource, Next, Part, Registration};
