@@ -317,11 +317,20 @@ impl Rows {
 }
 
 fn write_tile(tile: &mut [u8], stride: usize, columns: &[(usize, Column<'_>)], from: usize, count: usize) {
-    for (offset, column) in columns {
+    let mut rest = columns;
+    while let Some(((offset, column), after)) = rest.split_first() {
+        rest = after;
         match column {
             Column::W1(values) => write_column(tile, stride, *offset, &values[from..from + count]),
             Column::W2(values) => write_column(tile, stride, *offset, &values[from..from + count]),
-            Column::W4(values) => write_column(tile, stride, *offset, &values[from..from + count]),
+            Column::W4(first) => match (neighbours(*offset, after), after.get(3..)) {
+                (Some([second, third, fourth]), Some(after)) => {
+                    let four = [first, second, third, fourth].map(|values| &values[from..from + count]);
+                    write_four(tile, stride, *offset, four);
+                    rest = after;
+                }
+                _ => write_column(tile, stride, *offset, &first[from..from + count]),
+            },
             Column::W8(values) => write_column(tile, stride, *offset, &values[from..from + count]),
             Column::Wide { width, bytes } => {
                 let values = &bytes[from * width..(from + count) * width];
@@ -334,6 +343,36 @@ fn write_tile(tile: &mut [u8], stride: usize, columns: &[(usize, Column<'_>)], f
                 }
             }
         }
+    }
+}
+
+/// The next three columns, if they are of four bytes and follow the one at `offset` in the row.
+fn neighbours<'a>(offset: usize, after: &[(usize, Column<'a>)]) -> Option<[&'a [u32]; 3]> {
+    match after {
+        [(b, Column::W4(second)), (c, Column::W4(third)), (d, Column::W4(fourth)), ..]
+            if [*b, *c, *d] == [offset + 4, offset + 8, offset + 12] =>
+        {
+            Some([second, third, fourth])
+        }
+        _ => None,
+    }
+}
+
+/// Four columns that lie side by side: blocks of four rows are transposed in registers and written 16 bytes at a time,
+/// which takes half the instructions of one value at a time.
+fn write_four(tile: &mut [u8], stride: usize, offset: usize, columns: [&[u32]; 4]) {
+    let [a, b, c, d] = columns.map(|values| values.as_chunks::<4>().0);
+    let blocks = a.iter().zip(b).zip(c).zip(d);
+    for (rows, (((a, b), c), d)) in tile.chunks_exact_mut(4 * stride).zip(blocks) {
+        for (r, row) in rows.chunks_exact_mut(stride).enumerate().take(4) {
+            row[offset..offset + 16].copy_from_slice(bytemuck::bytes_of(&[a[r], b[r], c[r], d[r]]));
+        }
+    }
+    let count = columns[0].len();
+    let done = count / 4 * 4;
+    for (i, row) in tile.chunks_exact_mut(stride).enumerate().take(count).skip(done) {
+        let values = columns.map(|values| values[i]);
+        row[offset..offset + 16].copy_from_slice(bytemuck::bytes_of(&values));
     }
 }
 
@@ -382,6 +421,23 @@ mod tests {
             assert_eq!(x, [r as u32 * 3, r as u32 * 3 + 1, r as u32 * 3 + 2]);
             assert_eq!(bytemuck::pod_read_unaligned::<u64>(&row[12..20]), r as u64);
             assert_eq!(rows.varying(0, r), r.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn four_columns_at_once_are_written_like_one_by_one() {
+        let schema = Schema::new(vec![Field::dense("b", DType::U8, vec![1]), Field::dense("x", DType::F32, vec![9])]);
+        for count in [1usize, 3, 4, 7, 500] {
+            let columns: Vec<Vec<u32>> = (0..9).map(|c| (0..count as u32).map(|r| r * 9 + c).collect()).collect();
+            let bytes = vec![7u8; count];
+            let mut rows = Rows::new(Arc::new(RowLayout::new(&schema)), RowPool::new(0));
+            let mut views: Vec<(usize, Column<'_>)> = vec![(0, Column::W1(&bytes))];
+            views.extend(columns.iter().enumerate().map(|(c, values)| (1 + 4 * c, Column::W4(values))));
+            rows.append_columns(&views).unwrap();
+            for r in 0..count {
+                let got: Vec<u32> = rows.dense_row(r)[1..37].chunks(4).map(bytemuck::pod_read_unaligned).collect();
+                assert_eq!(got, (0..9).map(|c| r as u32 * 9 + c).collect::<Vec<_>>(), "row {r} of {count}");
+            }
         }
     }
 

@@ -64,15 +64,14 @@ impl PageTable {
         spans
     }
 
-    /// Bytes of the page that would be decoded on both sides of a cut before `row`.
+    /// Bytes that would be decoded on both sides of a cut before `row`: the page around it, and the dictionary.
     pub(super) fn cut_cost(&self, row: u64) -> u64 {
         let index = self.pages.partition_point(|page| page.first_row < row);
         let starts_here = self.pages.get(index).is_some_and(|page| page.first_row == row);
-        if starts_here {
-            0
-        } else {
-            index.checked_sub(1).and_then(|i| self.pages.get(i)).map_or(0, |page| u64::from(page.bytes))
-        }
+        let around = index.checked_sub(1).and_then(|i| self.pages.get(i)).filter(|_| !starts_here);
+        let right = if starts_here { self.pages.get(index) } else { around };
+        let dictionary = self.dictionary.filter(|_| right.is_some_and(|page| page.dictionary));
+        around.map_or(0, |page| u64::from(page.bytes)) + dictionary.map_or(0, |(_, len)| len)
     }
 }
 
@@ -266,6 +265,6 @@ mod tests {
         assert_eq!(table.spans(0..50), [(4, 10), (14, 10)]);
         assert_eq!(table.spans(99..101), [(4, 10), (14, 20)]);
         assert_eq!(table.spans(100..300), [(24, 20)]);
-        assert_eq!([0, 99, 100, 250].map(|row| table.cut_cost(row)), [0, 10, 0, 10]);
+        assert_eq!([99, 100, 250].map(|row| table.cut_cost(row)), [20, 0, 10], "a dictionary counts like a page");
     }
 }
