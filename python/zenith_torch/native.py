@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from zenith import _engine
 from zenith.datasets import FieldInfo
+from zenith.errors import InvalidArgumentError
 from zenith.values import varying_values
 
 from zenith_torch._ops import BATCH, END, next_batch
@@ -35,6 +37,7 @@ class NativeIter:
         self._as_tuple = loader.output == "tuple"
         self._pin = pin
         self._done = False
+        self._finishing = threading.Lock()
         self._last_stats: dict[str, Any] = {}
 
     def __iter__(self) -> NativeIter:
@@ -48,14 +51,25 @@ class NativeIter:
 
     def _next(self) -> Any:
         while not self._done:
-            fields, status = next_batch(self._id, _WAIT_MS)
+            try:
+                fields, status = next_batch(self._id, _WAIT_MS)
+            except InvalidArgumentError:
+                # Another thread that shares this iterator has met the end meanwhile and closed it.
+                if self._done:
+                    break
+                raise
             if status == BATCH:
                 return self._deliver(fields)
             if status == END:
+                self._finish()
+        raise StopIteration
+
+    def _finish(self) -> None:
+        with self._finishing:
+            if not self._done:
                 self._done = True
                 self.close()
                 self._loader._on_finished(self)
-        raise StopIteration
 
     def _deliver(self, fields: list[torch.Tensor]) -> Any:
         values: list[Any] = fields if self._schema is None else _values(self._schema, fields)
