@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             bytes_total += bytes.iter().map(|part| part.len() as u64).sum::<u64>();
             let mut rows = Rows::new(layout.clone(), pool.clone());
             dataset.decode(block, &bytes, &mut rows)?;
-            rows_total += rows.len()? as u64;
+            rows_total += rows.complete_rows()? as u64;
         }
         let seconds = started.elapsed().as_secs_f64();
         let per_row = seconds * 1e9 / rows_total as f64;

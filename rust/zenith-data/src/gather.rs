@@ -31,7 +31,7 @@ pub fn decode_block(
 ) -> Result<Vec<Chunk>> {
     let mut rows = Rows::new(layout.clone(), pool.clone());
     dataset.decode(block, bytes, &mut rows)?;
-    let (count, promised) = (rows.len()? as u64, dataset.blocks()[block].rows);
+    let (count, promised) = (rows.complete_rows()? as u64, dataset.blocks()[block].rows);
     if count != promised {
         let message = format!("the block holds {count} samples where its index promises {promised}");
         return Err(Error::corrupt(message).in_block(block as u64));

@@ -234,8 +234,8 @@ impl Rows {
         &self.layout
     }
 
-    /// Rows that every field has.
-    pub fn len(&self) -> Result<usize> {
+    /// Rows so far. Errors if the fields have different numbers of them.
+    pub fn complete_rows(&self) -> Result<usize> {
         let dense = (self.layout.stride > 0).then_some(self.dense_rows);
         let mut counts = dense.into_iter().chain(self.varying_rows.iter().copied());
         let first = counts.next().unwrap_or(0);
@@ -410,11 +410,11 @@ mod tests {
             views.push((12, Column::W8(&labels[part])));
             rows.append_columns(&views).unwrap();
         }
-        assert!(rows.len().is_err(), "the text field has no rows yet");
+        assert!(rows.complete_rows().is_err(), "the text field has no rows yet");
         for r in 0..count {
             rows.push_varying(0, r.to_string().as_bytes());
         }
-        assert_eq!(rows.len().unwrap(), count);
+        assert_eq!(rows.complete_rows().unwrap(), count);
         for r in 0..count {
             let row = rows.dense_row(r);
             let x: Vec<u32> = row[..12].chunks(4).map(bytemuck::pod_read_unaligned).collect();

@@ -161,10 +161,10 @@ impl EpochIter {
 
 impl Drop for EpochIter {
     fn drop(&mut self) {
-        if self.generation != fork::generation() {
-            if let Some(pipeline) = self.pipeline.take() {
-                pipeline.forget();
-            }
+        if self.generation != fork::generation()
+            && let Some(pipeline) = self.pipeline.take()
+        {
+            pipeline.forget();
         }
     }
 }

@@ -270,10 +270,10 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
                     let index = (row / self.chunk_rows) as usize;
                     let end = release.rows.end.min((index as u32 + 1) * self.chunk_rows);
                     live.needed[index] = live.needed[index].saturating_sub(end - row);
-                    if live.needed[index] == 0 {
-                        if let Some(chunk) = live.chunks[index].take() {
-                            self.live_bytes -= chunk.heap_bytes() as u64;
-                        }
+                    if live.needed[index] == 0
+                        && let Some(chunk) = live.chunks[index].take()
+                    {
+                        self.live_bytes -= chunk.heap_bytes() as u64;
                     }
                     row = end;
                 }

@@ -89,7 +89,7 @@ impl Decoder<'_> {
                 .map_err(|error| error.in_field(&projection.leaves()[output.leaf].name))?;
         }
         rows.append_columns(&projection.dense_columns(built, &raw))?;
-        if projection.outputs().is_empty() || rows.len()? == self.count {
+        if projection.outputs().is_empty() || rows.complete_rows()? == self.count {
             Ok(())
         } else {
             Err(Error::corrupt("a column has another number of rows than its row group"))

@@ -44,7 +44,7 @@ fn decode(storage: &MemoryStorage, dataset: &Parquet, block: usize) -> Result<Ro
     let mut rows = Rows::new(Arc::new(RowLayout::new(dataset.schema())), RowPool::new(4));
     let bytes = storage.submit(dataset.sources(), &dataset.ranges(block))?.wait()?;
     dataset.decode(block, &bytes, &mut rows)?;
-    assert_eq!(rows.len()?, dataset.blocks()[block].rows as usize);
+    assert_eq!(rows.complete_rows()?, dataset.blocks()[block].rows as usize);
     Ok(rows)
 }
 
@@ -54,7 +54,7 @@ fn samples(storage: &MemoryStorage, dataset: &Parquet, field: &str) -> Result<Ve
     let mut samples = Vec::new();
     for block in 0..dataset.blocks().len() {
         let rows = decode(storage, dataset, block)?;
-        for row in 0..rows.len()? {
+        for row in 0..rows.complete_rows()? {
             samples.push(match rows.layout().slots()[position] {
                 Slot::Dense { offset, width } => rows.dense_row(row)[offset..offset + width].to_vec(),
                 Slot::Varying { index } => rows.varying(index, row).to_vec(),
@@ -415,7 +415,7 @@ fn a_large_row_group_is_read_in_parts() {
         let mut row = 0;
         for block in 0..dataset.blocks().len() {
             let block = decode(&storage, &dataset, block).unwrap();
-            for i in 0..block.len().unwrap() {
+            for i in 0..block.complete_rows().unwrap() {
                 let dense = block.dense_row(i);
                 assert_eq!(bytemuck::pod_read_unaligned::<f64>(&dense[..8]), row as f64);
                 assert_eq!(bytemuck::pod_read_unaligned::<f64>(&dense[96..104]), (row * 13) as f64);
