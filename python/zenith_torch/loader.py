@@ -35,7 +35,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         source: a dataset or path, in place of ``dataset``; ``None`` once resolved.
         seed: seed of the order. ``None``: one draw from torch's generator at the first iteration (one rank) or 0.
         lanes: equal parts whose weave is the order, a power of two; chosen from the data by default.
-        shuffle_bytes: bytes of decoded samples that shuffling may hold.
+        shuffle_bytes: bytes that shuffling may hold in all: waiting samples, blocks being decoded, finished batches.
         tail: ``"pad"`` (default for several ranks: the epoch's first samples are repeated so that all ranks get equally
             many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
         rank, world_size: this process among those that share an epoch; from ``torch.distributed`` by default.
@@ -77,7 +77,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         tail: str | None = None,
         rank: int | None = None,
         world_size: int | None = None,
-        prefetch_bytes: int = 32 << 20,
+        prefetch_bytes: int = 16 << 20,
         on_error: str = "raise",
         max_bad_samples: int | None = None,
         map_batch: Callable[[Any], Any] | None = None,

@@ -35,7 +35,7 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Equal parts whose weave is the order; a power of two, chosen from the data when not given.
     pub lanes: Option<u32>,
-    /// Decoded samples that shuffling may hold.
+    /// Bytes that shuffling may hold in all: samples that wait for their turn, blocks being decoded, finished batches.
     pub shuffle_bytes: u64,
     /// The tail; by default padded when there are several ranks, uneven when there is one.
     pub tail: Option<TailPolicy>,
@@ -57,7 +57,7 @@ impl Default for LoaderConfig {
             drop_last: false,
             num_workers: 0,
             prefetch_factor: None,
-            prefetch_bytes: 32 << 20,
+            prefetch_bytes: 16 << 20,
             seed: 0,
             lanes: None,
             shuffle_bytes: 256 << 20,

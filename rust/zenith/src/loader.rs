@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use zenith_data::dataset::Block;
 use zenith_data::pipeline::{Job, Limits, Next, OnError, Pipeline, Snapshot};
 use zenith_data::plan::{self, Epoch, Order, Plan};
 use zenith_data::rows::RowPool;
@@ -16,6 +17,8 @@ use crate::memory::{HostClock, HostMemory};
 
 /// Decoded blocks are worked ahead by at least this much, so that small blocks keep every worker busy.
 const AHEAD_BYTES_MIN: u64 = 16 << 20;
+/// Finished batches that wait, as counted in `window_bytes`; the default of `prefetch_bytes`.
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// A dataset with options; makes epochs.
 #[derive(Debug)]
@@ -32,7 +35,8 @@ impl Loader {
     /// Chooses lanes and window for this dataset. Errors: options out of range.
     pub fn new(dataset: Arc<OpenDataset>, config: LoaderConfig) -> Result<Self> {
         config.check()?;
-        let chosen = plan::choose_order(dataset.dataset().blocks(), config.shuffle_bytes, config.lanes)?;
+        let blocks = dataset.dataset().blocks();
+        let chosen = plan::choose_order(blocks, window_bytes(config.shuffle_bytes, largest(blocks)), config.lanes)?;
         Self::with_order(dataset, config, chosen.lanes, chosen.window)
     }
 
@@ -47,8 +51,8 @@ impl Loader {
 
     fn with_order(dataset: Arc<OpenDataset>, config: LoaderConfig, lanes: u32, window: u64) -> Result<Self> {
         let memory = HostMemory::new(usize::try_from(config.prefetch_bytes).unwrap_or(usize::MAX));
-        // Chunks are about a mebibyte; keeping some unused ones bridges the swing between decoding and forgetting.
-        let row_pool = RowPool::new(48);
+        // Chunks are about a mebibyte; keeping a few unused ones bridges the swing between decoding and forgetting.
+        let row_pool = RowPool::new(16);
         Ok(Self { dataset, config, lanes, window, memory, row_pool })
     }
 
@@ -106,8 +110,7 @@ impl Loader {
         let dataset = self.dataset.at_epoch(epoch);
         let config = &self.config;
         let blocks = dataset.dataset().blocks();
-        let largest = blocks.iter().map(|block| block.decoded_bytes).max().unwrap_or(0);
-        let ahead_bytes = AHEAD_BYTES_MIN.max(largest * config.num_workers.max(1) as u64);
+        let ahead_bytes = AHEAD_BYTES_MIN.max(largest(blocks) * config.num_workers.max(1) as u64);
         let job = Job {
             storage: dataset.storage(),
             dataset: dataset.dataset().clone(),
@@ -127,6 +130,17 @@ impl Loader {
         };
         Ok(EpochIter { pipeline: Some(Pipeline::start(job)?), generation: fork::generation() })
     }
+}
+
+fn largest(blocks: &[Block]) -> u64 {
+    blocks.iter().map(|block| block.decoded_bytes).max().unwrap_or(0)
+}
+
+/// What of `shuffle_bytes` is left for decoded samples that wait for their turn: the rest goes to finished batches, and
+/// to the bytes and columns of the blocks that two workers are decoding (measured: about two and a half times the block
+/// each). Counted for two workers whatever their number, because the order must not depend on it.
+fn window_bytes(shuffle_bytes: u64, block_bytes: u64) -> u64 {
+    shuffle_bytes.saturating_sub(BATCH_BYTES + 5 * block_bytes).max(shuffle_bytes / 2)
 }
 
 /// One epoch under way. Dropping it stops its threads.
