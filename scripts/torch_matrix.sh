@@ -2,10 +2,11 @@
 # Runs tests/torch on the wheel given, under the oldest torch that is supported, the one we build with, and the newest.
 set -euo pipefail
 wheel=$(realpath "$1")
-tests=$(realpath "$(dirname "$0")/../tests/torch")
+root=$(realpath "$(dirname "$0")/..")
 summary=()
 failed=0
-unset PYTHONPATH # The wheel is under test, not the source tree.
+# The wheel is under test, so python/ must not be importable; the root is, for tests that start processes.
+unset PYTHONPATH
 
 for torch in torch==2.11.0 torch==2.13.0 torch; do
     venv=$CACHE/matrix/${torch/==/-}
@@ -14,7 +15,7 @@ for torch in torch==2.11.0 torch==2.13.0 torch; do
     "$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
     version=$("$venv/bin/python" -c 'import torch; print(torch.__version__)')
     echo "== torch $version"
-    if (cd "$venv" && bin/python -m pytest -q -rs -c /dev/null --rootdir "$tests" --import-mode importlib "$tests"); then
+    if (cd "$venv" && PYTHONPATH=$root bin/python -m pytest -q -rs -c "$root/pyproject.toml" "$root/tests/torch"); then
         summary+=("passed  torch $version")
     else
         summary+=("FAILED  torch $version")
