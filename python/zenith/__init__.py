@@ -16,6 +16,7 @@ from zenith.errors import (
     UnsupportedError,
     ZenithError,
 )
+from zenith.tables import load
 
 __all__ = [
     "BudgetError",
@@ -34,5 +35,6 @@ __all__ = [
     "UnsupportedError",
     "ZenithError",
     "info",
+    "load",
     "open",
 ]

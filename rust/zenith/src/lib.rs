@@ -12,6 +12,7 @@ pub mod info;
 pub mod loader;
 pub mod memory;
 pub mod spec;
+pub mod table;
 
 pub use config::LoaderConfig;
 pub use dataset::OpenDataset;

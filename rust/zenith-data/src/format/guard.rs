@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// Runs `work`; a panic inside it is reported as corrupt input. The state that `work` borrows must be thrown away
 /// after an error, which every caller does: a block that failed to decode is never used.
-pub(crate) fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         Err(Error::corrupt(format!("{what} cannot be decoded ({}). Restore the file", message_of(&*payload))))
     })

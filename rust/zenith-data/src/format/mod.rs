@@ -8,7 +8,7 @@ pub mod parquet;
 pub mod projection;
 pub mod tokens;
 
-mod guard;
+pub mod guard;
 mod json;
 
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};

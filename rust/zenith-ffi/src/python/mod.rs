@@ -4,6 +4,7 @@ mod dataset;
 mod errors;
 mod info;
 mod loader;
+mod table;
 mod test_source;
 
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ mod _engine {
     use super::info::{info, loader_defaults};
     #[pymodule_export]
     use super::loader::{Epoch, Loader};
+    #[pymodule_export]
+    use super::table::{Table, load};
     #[pymodule_export]
     use super::test_source::{_TestSource, _test_source};
 }

@@ -30,7 +30,7 @@ use crate::field::Schema;
 use crate::format::options::ColumnOptions;
 use crate::format::projection::Projection;
 use crate::rows::Rows;
-use crate::storage::{Range, Source};
+use crate::storage::{Range, Source, Storage};
 use crate::{Error, Result};
 use index::PageTable;
 use plan::FilePlan;
@@ -63,6 +63,12 @@ pub struct Parquet {
 struct FileEntry {
     metadata: ParquetMetaData,
     plan: Arc<FilePlan>,
+}
+
+/// Reads and checks the footers of `sources` (sizes, offsets, counts, nesting), for readers of whole files that would
+/// otherwise allocate by what a file claims.
+pub fn check_footers(storage: &dyn Storage, sources: &[Source]) -> Result<()> {
+    footer::read_footers(storage, sources, |_, _| Ok(()))
 }
 
 /// Where the rows of a block are.
