@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "64-byte aligned allocation with an owner that crosses to C++")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +11,10 @@ use crate::fork;
 
 /// JAX aliases host memory only when it lies on 64 bytes; AVX-512 loads want the same.
 pub const SLAB_ALIGNMENT: usize = 64;
+
+/// From this size on memory is mapped on its own, so that it goes back to the system as a whole and never lies in pieces
+/// between smaller allocations.
+const MAPPED_BYTES_MIN: usize = 1 << 20;
 
 /// Recycles slabs. Never blocks on slabs that are out: when none is free, it allocates.
 pub struct SlabPool {
@@ -21,8 +25,18 @@ pub struct SlabPool {
 
 #[derive(Default)]
 struct Free {
-    by_capacity: HashMap<usize, Vec<Memory>>,
+    by_capacity: BTreeMap<usize, Vec<Memory>>,
     idle_bytes: usize,
+}
+
+impl Free {
+    /// The smallest idle memory that holds `capacity` and wastes no more than half of it.
+    fn take(&mut self, capacity: usize) -> Option<Memory> {
+        let mut fitting = self.by_capacity.range_mut(capacity..=capacity + capacity / 2);
+        let memory = fitting.find_map(|(_, idle)| idle.pop())?;
+        self.idle_bytes -= memory.layout.size();
+        Some(memory)
+    }
 }
 
 impl SlabPool {
@@ -36,11 +50,7 @@ impl SlabPool {
         let capacity = capacity_for(bytes);
         let recycled = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let memory = free.by_capacity.get_mut(&capacity).and_then(Vec::pop);
-            if memory.is_some() {
-                free.idle_bytes -= capacity;
-            }
-            memory
+            free.take(capacity)
         };
         let memory = match recycled {
             Some(memory) => memory,
@@ -140,16 +150,39 @@ struct Memory {
 impl Memory {
     fn allocate(capacity: usize) -> Option<Self> {
         let layout = Layout::from_size_align(capacity, SLAB_ALIGNMENT).ok()?;
-        // SAFETY: SLAB-1: `capacity_for` never gives zero, so the layout has a size.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let start = if capacity >= MAPPED_BYTES_MIN {
+            map(capacity)?
+        } else {
+            // SAFETY: SLAB-1: `capacity_for` never gives zero, so the layout has a size.
+            NonNull::new(unsafe { alloc_zeroed(layout) })?
+        };
         Some(Self { start, layout })
     }
 }
 
+/// Fresh zeroed pages, in huge ones where the system has them.
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: SLAB-1: a new private mapping touches no memory that exists; pages are aligned far above 64.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the range is the mapping made above; the advice changes no content, and its failure does not matter.
+    unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
+    NonNull::new(start.cast())
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: SLAB-1: allocated with exactly this layout and owned by `self` alone.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        let bytes = self.layout.size();
+        if bytes >= MAPPED_BYTES_MIN {
+            // SAFETY: SLAB-1: mapped with exactly this length and owned by `self` alone.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), bytes) };
+        } else {
+            // SAFETY: SLAB-1: allocated with exactly this layout and owned by `self` alone.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        }
     }
 }
 
@@ -171,6 +204,18 @@ mod tests {
         assert_eq!(slab.as_ref().len(), 1000);
         drop(slab);
         assert_eq!(pool.slab(1000).unwrap().as_ptr(), first);
+    }
+
+    #[test]
+    fn a_nearby_size_reuses_memory_and_large_slabs_are_mapped() {
+        let pool = SlabPool::new(64 << 20);
+        let mut large = pool.slab(5 << 20).unwrap();
+        large.as_mut()[(5 << 20) - 1] = 1;
+        let first = large.as_ptr();
+        assert_eq!(first as usize % 4096, 0);
+        drop(large);
+        assert_eq!(pool.slab(1 << 20).unwrap().len(), 1 << 20);
+        assert_eq!(pool.slab(4 << 20).unwrap().as_ptr(), first);
     }
 
     #[test]

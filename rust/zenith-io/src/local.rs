@@ -19,7 +19,7 @@ const OPEN_FILES_MAX: usize = 48;
 /// A read that fails with EIO is tried this many times in all.
 const TRIES_MAX: u32 = 3;
 /// Returned read buffers that are kept for the next block.
-const IDLE_BYTES_MAX: usize = 48 << 20;
+const IDLE_BYTES_MAX: usize = 24 << 20;
 
 /// Files on this machine. One per process: a forked child makes its own.
 #[derive(Debug)]

@@ -51,8 +51,9 @@ impl Loader {
 
     fn with_order(dataset: Arc<OpenDataset>, config: LoaderConfig, lanes: u32, window: u64) -> Result<Self> {
         let memory = HostMemory::new(usize::try_from(config.prefetch_bytes).unwrap_or(usize::MAX));
-        // Chunks are about a mebibyte; keeping a few unused ones bridges the swing between decoding and forgetting.
-        let row_pool = RowPool::new(16);
+        // Every chunk is kept until the loader goes: there are never more than were live at once, and memory that wanders
+        // in and out of the allocator ends up in pieces.
+        let row_pool = RowPool::new(usize::MAX);
         Ok(Self { dataset, config, lanes, window, memory, row_pool })
     }
 

@@ -33,7 +33,8 @@ pub fn load(pattern: &str, columns: Option<&[String]>, threads: usize) -> Result
     let mut tasks = Vec::new();
     let mut schema: Option<SchemaRef> = None;
     for (index, source) in sources.iter().enumerate() {
-        let file = File::open(&storage, &sources, index as u32, columns).map_err(|error| error.in_file(&source.name))?;
+        let file =
+            File::open(&storage, &sources, index as u32, columns).map_err(|error| error.in_file(&source.name))?;
         match &schema {
             Some(first) if first.fields() != file.schema.fields() => {
                 let message = format!("the columns differ from those of {}", sources[0].name);

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::index::PageTable;
 
-/// A row group of more decoded bytes than this is cut.
-pub(super) const BLOCK_BYTES_MAX: u64 = 32 << 20;
+/// A row group of more decoded bytes than this is cut: lanes and workers hold whole blocks.
+pub(super) const BLOCK_BYTES_MAX: u64 = 20 << 20;
 /// The least that a block of a cut row group has, but for the last.
-const BLOCK_BYTES_MIN: u64 = 8 << 20;
+const BLOCK_BYTES_MIN: u64 = 5 << 20;
 /// What a block has if all cuts are alike.
-const BLOCK_BYTES_AIM: u64 = 16 << 20;
+const BLOCK_BYTES_AIM: u64 = 10 << 20;
 
 /// Cuts `rows` rows of `bytes` decoded bytes so that few pages are decoded on both sides of a cut.
 pub(super) fn cut(rows: u64, bytes: u64, tables: &[PageTable]) -> Vec<Range<u64>> {
@@ -52,9 +52,9 @@ mod tests {
     fn cuts_fall_on_the_starts_of_pages_where_they_can() {
         let rows = 1 << 20;
         let blocks = cut(rows, rows * 120, &[table(262_144, rows), table(131_072, rows)]);
-        assert_eq!(blocks, [0..262_144, 262_144..524_288, 524_288..786_432, 786_432..rows]);
+        assert_eq!(blocks, (0..8).map(|i| i * 131_072..(i + 1) * 131_072).collect::<Vec<_>>());
         let blocks = cut(rows, rows * 120, &[table(20_000, rows)]);
-        assert_eq!(blocks[0], 0..140_000);
+        assert_eq!(blocks[0], 0..80_000);
         for pages in [7, 300_000, rows] {
             let blocks = cut(rows, rows * 120, &[table(pages, rows), table(rows, rows)]);
             assert!(blocks.iter().all(|block| (block.end - block.start) * 120 <= BLOCK_BYTES_MAX), "{blocks:?}");
