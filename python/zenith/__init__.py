@@ -2,7 +2,7 @@
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
 from zenith._info import info
-from zenith.datasets import Dataset, FieldInfo, Parquet, Tokens, open
+from zenith.datasets import ArrowIpc, Dataset, FieldInfo, Parquet, Tokens, open
 from zenith.errors import (
     BudgetError,
     CorruptError,
@@ -19,6 +19,7 @@ from zenith.errors import (
 from zenith.tables import load
 
 __all__ = [
+    "ArrowIpc",
     "BudgetError",
     "CorruptError",
     "Dataset",

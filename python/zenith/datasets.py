@@ -166,6 +166,47 @@ class Parquet(Dataset):
         super().__init__({"format": "Parquet", "paths": _paths(paths), "options": options})
 
 
+class ArrowIpc(Dataset):
+    """Rows of Arrow IPC files (Feather V2 is the same) and streams, compressed or not.
+
+    A block is a record batch; one of more than 32 MiB of plain numbers is read in parts.
+
+    Args:
+        paths: a file, a directory (hidden files are skipped), a glob (bytewise sorted), or a list of them.
+        columns: names of the columns to deliver; members of a struct are ``outer.inner``. Default: all, or with
+            ``stack`` those that it names.
+        stack: fields made of columns: ``{"x": ["f0", "f1"], "y": "label"}`` gives ``x`` of shape ``[2]`` and a scalar
+            ``y``. The columns of one field must be of one dtype (see ``dtypes``).
+        dtypes: element types by field or column, such as ``{"x": "float16"}``. To an integer type the values must fit
+            exactly, else it is an error that names the row.
+        nulls: ``"error"``, or values by column that stand for missing ones: ``{"age": 0}``.
+        ragged: how variable lists are delivered: ``"list"`` (one array a sample) or ``"pad"`` (with ``pad_value`` to
+            ``pad_length``; a longer list is an error).
+        decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
+
+    Raises:
+        zenith.NotFoundError: no file, or a column that does not exist.
+        zenith.CorruptError, zenith.UnsupportedError: a file that cannot be read, naming file and place. A stream
+            without its end marker counts as cut short.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        columns: Sequence[str] | None = None,
+        stack: Mapping[str, str | Sequence[str]] | None = None,
+        dtypes: Mapping[str, str | np.dtype[Any] | type] | None = None,
+        nulls: str | Mapping[str, Any] = "error",
+        ragged: str = "list",
+        pad_value: float = 0,
+        pad_length: int | None = None,
+        decimals: str = "error",
+    ) -> None:
+        options = _column_options(columns, stack, dtypes, nulls, ragged, pad_value, pad_length, decimals)
+        super().__init__({"format": "ArrowIpc", "paths": _paths(paths), "options": options})
+
+
 def _column_options(
     columns: Sequence[str] | None,
     stack: Mapping[str, str | Sequence[str]] | None,
@@ -233,7 +274,8 @@ class Tokens(Dataset):
 
 
 def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
-    """Opens files by the format that their names tell: ``.parquet``, or ``.bin`` and ``.npy`` (tokens).
+    """Opens files by the format that their names tell: ``.parquet``, ``.arrow``, ``.feather``, ``.ipc``
+    and ``.arrows`` (Arrow IPC), or ``.bin`` and ``.npy`` (tokens).
 
     Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
     """
@@ -241,15 +283,19 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     if not listed:
         raise ValueError("no paths were given")
     suffix = os.path.splitext(_first_file(listed[0]))[1]
-    kinds: dict[str, type[Parquet] | type[Tokens]] = {
+    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Tokens]] = {
         ".parquet": Parquet,
         ".pq": Parquet,
+        ".arrow": ArrowIpc,
+        ".arrows": ArrowIpc,
+        ".feather": ArrowIpc,
+        ".ipc": ArrowIpc,
         ".bin": Tokens,
         ".npy": Tokens,
     }
     if suffix not in kinds:
         raise ValueError(
-            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet or zenith.Tokens, "
+            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc or Tokens, "
             f"or a name (or glob) that ends in {', '.join(kinds)}"
         )
     return kinds[suffix](paths, **options)

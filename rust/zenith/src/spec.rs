@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zenith_data::dataset::Dataset;
 use zenith_data::format::tokens::{Tokens, TokensOptions};
-use zenith_data::format::{Parquet, ParquetOptions};
+use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Parquet, ParquetOptions};
 use zenith_data::storage::{Source, Storage};
 use zenith_data::{Error, Result};
 
@@ -20,6 +20,14 @@ pub enum DatasetSpec {
         /// Which columns, and how.
         #[serde(default)]
         options: ParquetOptions,
+    },
+    /// Rows of Arrow IPC files and streams.
+    ArrowIpc {
+        /// Files, directories or globs.
+        paths: Vec<String>,
+        /// Which columns, and how.
+        #[serde(default)]
+        options: ArrowIpcOptions,
     },
     /// Windows over token files.
     Tokens {
@@ -42,6 +50,9 @@ impl DatasetSpec {
         match self {
             Self::Parquet { paths, options } => {
                 Ok(Arc::new(Parquet::open(storage, list(storage, paths)?, options.clone())?))
+            }
+            Self::ArrowIpc { paths, options } => {
+                Ok(Arc::new(ArrowIpc::open(storage, list(storage, paths)?, options.clone())?))
             }
             Self::Tokens { paths, options } => {
                 Ok(Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?))

@@ -138,7 +138,7 @@ fn plain_values(array: &ArrayRef) -> Result<Cow<'_, ArrayRef>> {
 }
 
 /// The stored bytes of an array of fixed width.
-fn primitive_bytes(array: &ArrayRef, dtype: DType) -> Result<arrow::buffer::Buffer> {
+pub(crate) fn primitive_bytes(array: &ArrayRef, dtype: DType) -> Result<arrow::buffer::Buffer> {
     let data = array.to_data();
     let (start, len) = (data.offset() * dtype.width(), data.len() * dtype.width());
     match data.buffers().first() {

@@ -1,6 +1,7 @@
 //! The formats: how samples lie in files, without I/O. Each implements `dataset::Dataset`; all turn columns into rows
 //! through `projection` and `columns`, so that a dtype, a null or a list means the same in every format.
 
+pub mod arrow_ipc;
 pub mod cast;
 pub mod columns;
 pub mod options;
@@ -10,6 +11,8 @@ pub mod tokens;
 
 pub mod guard;
 mod json;
+mod ranges;
 
+pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
 pub use parquet::{Parquet, ParquetOptions};

@@ -130,6 +130,29 @@ impl Projection {
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
+
+    /// Refuses `other`, another file's projection, unless it delivers the same fields from columns of the same types.
+    pub(crate) fn check_same(&self, other: &Projection) -> Result<()> {
+        for (one, two) in self.leaves.iter().zip(&other.leaves) {
+            if one != two {
+                let why = format!(
+                    "the column is {} {}, but {} {} in the first file. Open files of one schema, or choose common columns",
+                    two.name, two.data_type, one.name, one.data_type
+                );
+                return Err(Error::unsupported(why).in_field(&one.name));
+            }
+        }
+        if self.leaves.len() != other.leaves.len() {
+            let longer = if self.leaves.len() > other.leaves.len() { &self.leaves } else { &other.leaves };
+            let name = longer.get(self.leaves.len().min(other.leaves.len())).map_or("", |leaf| leaf.name.as_str());
+            let why = "the column is in some files and not in others. Choose common columns with columns=[..]";
+            return Err(Error::unsupported(why).in_field(name));
+        }
+        if self != other {
+            return Err(Error::unsupported("the fields differ from those of the first file"));
+        }
+        Ok(())
+    }
 }
 
 /// One field before its place in the row is known.

@@ -29,14 +29,12 @@ use crate::dataset::{Block, Dataset};
 use crate::field::Schema;
 use crate::format::options::ColumnOptions;
 use crate::format::projection::Projection;
+use crate::format::ranges::merge;
 use crate::rows::Rows;
 use crate::storage::{Range, Source, Storage};
 use crate::{Error, Result};
 use index::PageTable;
 use plan::FilePlan;
-
-/// Chunks that lie closer than this are read at once.
-const GAP_BYTES_MAX: u64 = 64 << 10;
 
 /// How Parquet files are read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -128,21 +126,6 @@ impl Dataset for Parquet {
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         self.decode_block(block, bytes, rows)
     }
-}
-
-/// Ranges of one file, sorted, joined where they are near.
-fn merge(source: u32, mut parts: Vec<(u64, u64)>) -> Vec<Range> {
-    parts.sort_unstable();
-    let mut ranges: Vec<Range> = Vec::new();
-    for (offset, len) in parts.into_iter().filter(|(_, len)| *len > 0) {
-        match ranges.last_mut() {
-            Some(last) if offset <= last.offset + last.len + GAP_BYTES_MAX => {
-                last.len = last.len.max(offset + len - last.offset);
-            }
-            _ => ranges.push(Range { source, offset, len }),
-        }
-    }
-    ranges
 }
 
 fn parquet_error(error: ParquetError) -> Error {

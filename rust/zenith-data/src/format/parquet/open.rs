@@ -135,34 +135,10 @@ impl Opening<'_> {
         }
         let plan = FilePlan::new(metadata, &self.options.select)?;
         if let Some(first) = self.files.first() {
-            same_projection(&first.plan, &plan)?;
+            first.plan.projection.check_same(&plan.projection)?;
         }
         Ok(Arc::new(plan))
     }
-}
-
-/// Every file must deliver the same fields from columns of the same types.
-fn same_projection(first: &FilePlan, other: &FilePlan) -> Result<()> {
-    let (expected, found) = (first.projection.leaves(), other.projection.leaves());
-    for (one, two) in expected.iter().zip(found) {
-        if one != two {
-            let why = format!(
-                "the column is {} {}, but {} {} in the first file. Open files of one schema, or choose common columns",
-                two.name, two.data_type, one.name, one.data_type
-            );
-            return Err(Error::unsupported(why).in_field(&one.name));
-        }
-    }
-    if expected.len() != found.len() {
-        let longer = if expected.len() > found.len() { expected } else { found };
-        let name = longer.get(expected.len().min(found.len())).map_or("", |leaf| leaf.name.as_str());
-        let why = "the column is in some files and not in others. Choose common columns with columns=[..]";
-        return Err(Error::unsupported(why).in_field(name));
-    }
-    if first.projection != other.projection {
-        return Err(Error::unsupported("the fields differ from those of the first file"));
-    }
-    Ok(())
 }
 
 /// Where a column chunk lies.
