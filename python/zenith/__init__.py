@@ -2,7 +2,7 @@
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
 from zenith._info import info
-from zenith.datasets import ArrowIpc, Dataset, FieldInfo, Parquet, Tokens, open
+from zenith.datasets import ArrowIpc, Dataset, FieldInfo, Parquet, Tokens, View, concat, open
 from zenith.errors import (
     BudgetError,
     CorruptError,
@@ -34,7 +34,9 @@ __all__ = [
     "StateError",
     "Tokens",
     "UnsupportedError",
+    "View",
     "ZenithError",
+    "concat",
     "info",
     "load",
     "open",

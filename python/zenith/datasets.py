@@ -47,9 +47,12 @@ class Dataset:
     _spec: dict[str, Any]
 
     def __init__(self, spec: dict[str, Any]) -> None:
+        self._adopt(spec, _engine.Dataset(json.dumps(spec)), 0)
+
+    def _adopt(self, spec: dict[str, Any], engine: _engine.Dataset, epoch: int) -> None:
         self._spec = spec
-        self._epoch = 0
-        self._engine = _engine.Dataset(json.dumps(spec))
+        self._epoch = epoch
+        self._engine = engine
         self._schema = tuple(
             FieldInfo(f["name"], f["kind"], f["dtype"], None if f["shape"] is None else tuple(f["shape"]), f["unit"])
             for f in json.loads(self._engine.schema)
@@ -94,15 +97,115 @@ class Dataset:
         columns = [field_values(info, data) for info, data in zip(self._schema, self._engine.get(places), strict=True)]
         return rows_of(self._schema, columns, len(places))
 
+    def select(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> View:
+        """The samples at ``indices``, in that order; repeats are allowed, negative ones count from the end.
+
+        Raises:
+            IndexError: an index that does not exist.
+        """
+        return View({"select": _compact(_resolved(indices, self))}, [self])
+
+    def take(self, count: int) -> View:
+        """The first ``count`` samples, or all if there are fewer."""
+        count = operator.index(count)
+        if count < 0:
+            raise ValueError(f"count must be >= 0, got {count}")
+        return View({"select": {"runs": [[0, min(count, len(self))]]}}, [self])
+
+    def split(self, fraction: float, *, seed: int = 0) -> tuple[View, View]:
+        """Two datasets drawn at random, sample by sample: ``round(fraction * len(self))`` samples, and all others.
+
+        The same seed draws the same samples, and with a larger fraction these and more. Both keep the order of the
+        files.
+        """
+        split = {"fraction": float(fraction), "seed": operator.index(seed) % 2**64}
+        first, second = (View({"split": {**split, "part": part}}, [self]) for part in (0, 1))
+        return first, second
+
+    def concat(self, *others: Dataset) -> View:
+        """This dataset and then ``others``, whose fields must be the same."""
+        return View("concat", [self, *others])
+
+    def _place(self) -> str:
+        files = list(dict.fromkeys(self.files))
+        return files[0] if len(files) == 1 else f"{len(files)} files"
+
     def __repr__(self) -> str:
         fields = ", ".join(_field_text(info) for info in self._schema[:8])
         more = ", ..." if len(self._schema) > 8 else ""
-        files = self.files
-        place = files[0] if len(files) == 1 else f"{len(files)} files"
-        return f"zenith.{type(self).__name__}({place}: {len(self):,} samples of {fields}{more})"
+        return f"zenith.{type(self).__name__}({self._place()}: {len(self):,} samples of {fields}{more})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self._spec, self.fingerprint, self._epoch)
+
+
+class View(Dataset):
+    """Samples of other datasets: what `select`, `take`, `split` and `concat` return. Read natively like the datasets below.
+
+    Its fingerprint is that of the datasets below together with what was chosen of them.
+    """
+
+    def __init__(self, view: str | dict[str, Any], of: Sequence[Dataset]) -> None:
+        for base in of:
+            if not isinstance(base, Dataset):
+                raise TypeError(f"views are made of Zenith datasets, got {type(base).__name__}")
+            name = overridden(base)
+            if name is not None:
+                raise TypeError(
+                    f"{type(base).__name__} overrides {name}, which a view would pass by. "
+                    "Use torch.utils.data.Subset or ConcatDataset"
+                )
+        engine = _engine.Dataset.view(json.dumps(view), [base._engine for base in of])
+        epoch = max(base._epoch for base in of)
+        spec = {"format": "View", "view": view, "of": [base._spec for base in of]}
+        self._adopt(spec, engine.at_epoch(epoch) if epoch else engine, epoch)
+
+    def _place(self) -> str:
+        view = self._spec["view"]
+        if view == "concat":
+            return f"{super()._place()}, concat of {len(self._spec['of'])}"
+        if "split" in view:
+            split = view["split"]
+            return f"{super()._place()}, split({split['fraction']}, seed={split['seed']})[{split['part']}]"
+        return f"{super()._place()}, selected"
+
+
+def concat(datasets: Sequence[Dataset]) -> View:
+    """One dataset after another; their fields must be the same (else `zenith.InvalidArgumentError` names the field)."""
+    return View("concat", list(datasets))
+
+
+def overridden(dataset: Dataset) -> str | None:
+    """The method of sample access that the dataset's class replaced, so that the engine does not know its samples."""
+    for name in ("__getitem__", "__getitems__", "__len__"):
+        if getattr(type(dataset), name) is not getattr(Dataset, name):
+            return name
+    return None
+
+
+def _resolved(indices: Any, dataset: Dataset) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Indices as numbers from 0 on."""
+    values = np.asarray(indices)
+    if values.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        hint = ". Use numpy.flatnonzero(mask)" if values.dtype.kind == "b" else ""
+        raise TypeError(f"indices must be a sequence of integers, got {values.ndim}-d {values.dtype}{hint}")
+    size = len(dataset)
+    for index in (int(values.min()), int(values.max())):
+        if not -size <= index < size:
+            raise IndexError(f"index {index} is out of range for {dataset!r}")
+    values = values.astype(np.int64)
+    return np.where(values < 0, values + size, values)
+
+
+def _compact(values: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Any]:
+    """Numbers one by one, or as runs where that is shorter."""
+    cuts = np.flatnonzero(np.diff(values) != 1) + 1
+    if 2 * (len(cuts) + 1) >= len(values):
+        return {"list": values.tolist()}
+    bounds = np.concatenate([[0], cuts, [len(values)]])
+    return {"runs": np.stack([values[bounds[:-1]], np.diff(bounds)], axis=1).tolist()}
 
 
 def _reopen(cls: type[Dataset], spec: dict[str, Any], fingerprint: str, epoch: int) -> Dataset:

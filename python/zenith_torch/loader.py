@@ -24,7 +24,8 @@ T = TypeVar("T", covariant=True)
 class DataLoader(torch.utils.data.DataLoader[T]):
     """A drop-in for ``torch.utils.data.DataLoader``.
 
-    Given a `zenith.Dataset`, a path, a glob or ``source=``, batches are read and assembled by the engine's threads and
+    Given a `zenith.Dataset` (or torch's ``Subset`` or ``ConcatDataset`` of such), a path, a glob or ``source=``,
+    batches are read and assembled by the engine's threads and
     arrive as tensors that alias its memory; ``explain()`` says which path runs and why. For any other dataset it is
     torch's loader.
 
@@ -100,19 +101,29 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.output = output
         self._verdict: Verdict = recognise(
             dataset,
+            shuffle=shuffle,
             sampler=sampler,
             batch_sampler=batch_sampler,
             batch_size=batch_size,
             collate_fn=collate_fn,
             worker_init_fn=worker_init_fn,
         )
-        if self._verdict.native and sampler is None:
+        verdict = self._verdict
+        if verdict.view is not None and not verdict.native and (sampler is not None or verdict.jumps):
+            warnings.warn(f"zenith_torch.DataLoader: {verdict.reason}", stacklevel=2)
+        if sampler is None and (verdict.native or verdict.jumps):
             sampler = PlanSampler(
-                dataset, world_size, rank, bool(shuffle), seed, drop_last, lanes=lanes, shuffle_bytes=shuffle_bytes
+                dataset,
+                world_size,
+                rank,
+                bool(shuffle),
+                seed,
+                drop_last,
+                lanes=lanes,
+                shuffle_bytes=shuffle_bytes,
+                view=verdict.view,
             )
             shuffle = None
-        elif isinstance(dataset, zenith.Dataset) and not self._verdict.native and sampler is not None:
-            warnings.warn(f"zenith_torch.DataLoader: {self._verdict.reason}", stacklevel=2)
         self._engine_loader: _engine.Loader | None = None
         self._resolved: dict[str, Any] | None = None
         self._loaded_state: dict[str, Any] | None = None
@@ -161,8 +172,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
 
     @property
     def _native_dataset(self) -> zenith.Dataset:
-        dataset: zenith.Dataset = self.dataset  # type: ignore[assignment]
-        return dataset
+        view = self._verdict.view
+        assert view is not None
+        return view
 
     def _place(self) -> tuple[int, int]:
         """Epoch and position at which the next iterator begins."""
@@ -301,7 +313,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             return f"torch's loader: {self._verdict.reason}"
         options = self._options()
         lanes, window = self._engine().order
-        lines = [f"native: {self._verdict.reason}", f"dataset: {self.dataset!r}"]
+        lines = [f"native: {self._verdict.reason}", f"dataset: {self._native_dataset!r}"]
         if options["shuffle"]:
             lines.append(f"order: shuffled, seed {options['seed']}, {lanes} lanes, windows of {window:,} samples")
         else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import zenith
 from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
 from zenith_torch.sampler import PlanSampler
+from zenith_torch.views import native_view
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Verdict:
     native: bool
     reason: str
     order: Order = Order()
+    view: zenith.Dataset | None = None
+    """What the engine reads: the dataset, or the view that a tree of ``Subset`` and ``ConcatDataset`` stands for."""
+    jumps: bool = False
+    """Not native only because the samples are wanted in an order that jumps between blocks."""
 
 
 def as_dataset(dataset: Any, source: Any) -> Any:
@@ -44,31 +49,45 @@ def as_dataset(dataset: Any, source: Any) -> Any:
 
 
 def recognise(
-    dataset: Any, *, sampler: Any, batch_sampler: Any, batch_size: Any, collate_fn: Any, worker_init_fn: Any
+    dataset: Any,
+    *,
+    shuffle: Any,
+    sampler: Any,
+    batch_sampler: Any,
+    batch_size: Any,
+    collate_fn: Any,
+    worker_init_fn: Any,
 ) -> Verdict:
     """Whether these arguments of a loader leave room for the native path."""
-    if not isinstance(dataset, zenith.Dataset):
-        return Verdict(False, f"{type(dataset).__name__} is not a Zenith dataset: torch's own loader runs it")
-    overridden = [n for n in ("__getitem__", "__getitems__", "__len__") if _is_overridden(dataset, n)]
-    if overridden:
-        return Verdict(False, f"{type(dataset).__name__} overrides {overridden[0]}: samples are asked for one by one")
+    if type(sampler) is PlanSampler and sampler.dataset is dataset:
+        view: zenith.Dataset | str = sampler.view
+    else:
+        view = native_view(dataset)
+    if isinstance(view, str):
+        return Verdict(False, view)
     for name, value in (
         ("collate_fn", collate_fn),
         ("worker_init_fn", worker_init_fn),
         ("batch_sampler", batch_sampler),
     ):
         if value is not None:
-            return Verdict(False, f"{name}= was given: samples are asked for one by one, as torch does it")
+            return Verdict(False, f"{name}= was given: samples are asked for one by one, as torch does it", view=view)
     if batch_size is None:
-        return Verdict(False, "batch_size=None: samples are asked for one by one")
-    return _sampler_verdict(dataset, sampler)
+        return Verdict(False, "batch_size=None: samples are asked for one by one", view=view)
+    verdict = replace(_sampler_verdict(dataset, sampler), view=view)
+    shuffled = sampler.shuffle if type(sampler) is PlanSampler else verdict.order.shuffle
+    if shuffled is None:
+        shuffled = bool(shuffle)
+    if verdict.native and not shuffled and not view._engine.in_order:
+        reason = (
+            "the selection jumps between blocks and is not shuffled: honoured index by index, which decodes blocks many "
+            "times over. Sort its indices, or shuffle"
+        )
+        return replace(verdict, native=False, reason=reason, jumps=True)
+    return verdict
 
 
-def _is_overridden(dataset: zenith.Dataset, name: str) -> bool:
-    return getattr(type(dataset), name) is not getattr(zenith.Dataset, name)
-
-
-def _sampler_verdict(dataset: zenith.Dataset, sampler: Any) -> Verdict:
+def _sampler_verdict(dataset: Any, sampler: Any) -> Verdict:
     if sampler is None:
         return Verdict(True, "a Zenith dataset without a sampler")
     kind = type(sampler)

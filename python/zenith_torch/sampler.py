@@ -12,6 +12,8 @@ import zenith
 from torch.utils.data import DistributedSampler
 from zenith import _engine
 
+from zenith_torch.views import native_view
+
 _CHUNK = 65536
 
 
@@ -33,17 +35,18 @@ class PlanSampler(DistributedSampler[int]):
     in the same order one by one. Rank and world size are resolved when first needed.
 
     Args:
-        dataset: a `zenith.Dataset`.
+        dataset: a `zenith.Dataset`, or torch's ``Subset`` or ``ConcatDataset`` of such.
         num_replicas, rank: as in ``DistributedSampler``; from ``torch.distributed`` by default, else 1 and 0.
         shuffle: Zenith's block-aware shuffle; file order otherwise.
         seed: of the order; ``None`` means one draw from torch's generator (one rank) or 0 (several).
         drop_last: drop the samples that do not fill an equal share of every rank (else the first ones are repeated).
         lanes, shuffle_bytes: see `zenith_torch.DataLoader`.
+        view: what the engine reads for ``dataset``; found by itself.
     """
 
     def __init__(
         self,
-        dataset: zenith.Dataset,
+        dataset: Any,
         num_replicas: int | None = None,
         rank: int | None = None,
         shuffle: bool = True,
@@ -52,8 +55,13 @@ class PlanSampler(DistributedSampler[int]):
         *,
         lanes: int | None = None,
         shuffle_bytes: int | None = None,
+        view: zenith.Dataset | None = None,
     ) -> None:
         self.dataset: Any = dataset
+        found = native_view(dataset) if view is None else view
+        if isinstance(found, str):
+            raise TypeError(f"a PlanSampler needs a Zenith dataset: {found}")
+        self.view = found
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.lanes = lanes
@@ -111,7 +119,7 @@ class PlanSampler(DistributedSampler[int]):
         return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        engine = _engine.Loader(self.dataset._engine, json.dumps(self.options()))
+        engine = _engine.Loader(self.view._engine, json.dumps(self.options()))
         rank, world = resolve_rank(self._given_rank, self._given_world_size)
         epoch, left, start = self.epoch, self.num_samples, rank
         while left > 0:

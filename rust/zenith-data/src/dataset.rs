@@ -42,6 +42,17 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     /// The blocks in file order; sample numbers run through them.
     fn blocks(&self) -> &[Block];
 
+    /// Where the samples stand that users count 0, 1, ...: sample `i` is the `order[i]`-th of the blocks. `None` if they
+    /// are counted as they stand, which they are everywhere but in selections that jump about.
+    fn given_order(&self) -> Option<&Arc<[u64]>> {
+        None
+    }
+
+    /// The most decoded bytes that decoding one block holds, estimated: more than it yields where rows are left out.
+    fn working_bytes(&self) -> u64 {
+        self.blocks().iter().map(|block| block.decoded_bytes).max().unwrap_or(0)
+    }
+
     /// Identity of the content: relative names, sizes, row counts, footers or samples of the bytes, schema,
     /// projection and filter; no times and no directories. 32 hexadecimal digits.
     fn fingerprint(&self) -> &str;

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod dataset;
 pub mod format;
 pub mod rows;
+pub mod view;
 mod widen;
 
 pub mod batch;

@@ -1,6 +1,7 @@
 //! Decoded samples of one block: dense fields row by row, so that a shuffled batch copies whole rows, in chunks that
 //! are freed (and recycled) one by one as the plan has used them up.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
@@ -299,6 +300,40 @@ impl Rows {
         self.varying_rows[index] += 1;
     }
 
+    /// Empty rows of the same layout; their memory comes from and goes back to the same pool.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self::new(self.layout.clone(), self.pool.clone())
+    }
+
+    /// Appends the rows `range` of `other`, whose layout must be the same.
+    pub fn append_rows(&mut self, other: &Self, range: Range<usize>) -> Result<()> {
+        if !Arc::ptr_eq(&self.layout, &other.layout) && self.layout != other.layout {
+            return Err(Error::internal("rows of another layout were to be appended"));
+        }
+        if range.end > other.complete_rows()? {
+            return Err(Error::internal("rows were to be appended that are not there"));
+        }
+        let (stride, chunk_rows) = (self.layout.stride, self.layout.chunk_rows);
+        let mut row = range.start;
+        while stride > 0 && row < range.end {
+            let (from, into) = (row % chunk_rows, self.dense_rows % chunk_rows);
+            let count = (chunk_rows - from).min(chunk_rows - into).min(range.end - row);
+            let source = &other.chunks[row / chunk_rows].dense()[from * stride..(from + count) * stride];
+            let chunk = self.chunk_for(self.dense_rows);
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut chunk.dense);
+            bytes[into * stride..(into + count) * stride].copy_from_slice(source);
+            self.dense_rows += count;
+            row += count;
+        }
+        for index in 0..self.layout.varying {
+            for row in range.clone() {
+                self.push_varying(index, other.varying(index, row));
+            }
+        }
+        Ok(())
+    }
+
     /// The chunks in row order; every one but the last is full.
     pub fn into_chunks(self) -> Vec<Chunk> {
         self.chunks
@@ -439,6 +474,36 @@ mod tests {
                 assert_eq!(got, (0..9).map(|c| r as u32 * 9 + c).collect::<Vec<_>>(), "row {r} of {count}");
             }
         }
+    }
+
+    #[test]
+    fn rows_are_copied_from_other_rows() {
+        let schema = Schema::new(vec![
+            Field::dense("x", DType::I64, vec![]),
+            Field { name: "s".into(), kind: FieldKind::Text, unit: None },
+        ]);
+        let layout = Arc::new(RowLayout::new(&schema));
+        let count = 2 * layout.chunk_rows() + 9;
+        let mut all = Rows::new(layout.clone(), RowPool::new(4));
+        let numbers: Vec<u64> = (0..count as u64).collect();
+        all.append_columns(&[(0, Column::W8(&numbers))]).unwrap();
+        for number in &numbers {
+            all.push_varying(0, number.to_string().as_bytes());
+        }
+        let mut some = all.sibling();
+        let picked = [5..6, 1..1, 1..2, 7..count, 0..layout.chunk_rows() + 1, 5..6];
+        for range in &picked {
+            some.append_rows(&all, range.clone()).unwrap();
+        }
+        let expected: Vec<usize> = picked.into_iter().flatten().collect();
+        assert_eq!(some.complete_rows().unwrap(), expected.len());
+        for (row, number) in expected.iter().enumerate() {
+            assert_eq!(bytemuck::pod_read_unaligned::<u64>(&some.dense_row(row)[..8]), *number as u64);
+            assert_eq!(some.varying(0, row), number.to_string().as_bytes());
+        }
+        assert!(some.append_rows(&all, count..count + 1).is_err());
+        let other = Schema::new(vec![Field::dense("x", DType::I32, vec![])]);
+        assert!(Rows::new(Arc::new(RowLayout::new(&other)), RowPool::new(0)).append_rows(&all, 0..1).is_err());
     }
 
     #[test]

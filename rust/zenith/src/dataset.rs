@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use zenith_data::batch::{Batch, FieldData};
 use zenith_data::dataset::Dataset;
 use zenith_data::gather::{self, RowRef};
+use zenith_data::plan::SampleRef;
 use zenith_data::rows::{Chunk, RowLayout, RowPool};
 use zenith_data::storage::Storage;
+use zenith_data::view::View;
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::{Slab, fork};
 use zenith_io::LocalFiles;
@@ -25,6 +27,8 @@ pub struct OpenDataset {
     /// Number of the first sample of each block, and the total last.
     starts: Vec<u64>,
     layout: Arc<RowLayout>,
+    /// The way back from `Dataset::given_order`, once it was needed.
+    numbers: Mutex<Option<Arc<[u64]>>>,
     process: Mutex<Arc<Process>>,
 }
 
@@ -71,7 +75,13 @@ impl OpenDataset {
             starts.push(total);
         }
         let layout = Arc::new(dataset.layout());
-        Arc::new(Self { dataset, starts, layout, process: Mutex::new(process) })
+        Arc::new(Self { dataset, starts, layout, numbers: Mutex::default(), process: Mutex::new(process) })
+    }
+
+    /// A view of datasets that are open already.
+    pub fn view(view: &View, of: &[Arc<Self>]) -> Result<Arc<Self>> {
+        let of: Vec<_> = of.iter().map(|open| open.dataset.clone()).collect();
+        Ok(Self::with_process(view.over(&of)?, Process::new()))
     }
 
     /// The same dataset as it is in `epoch`; itself when its samples do not depend on the epoch.
@@ -97,6 +107,40 @@ impl OpenDataset {
         self.len() == 0
     }
 
+    /// Whether the samples stand in the blocks as they are counted, so that they can be read natively in this order.
+    pub fn is_in_order(&self) -> bool {
+        self.dataset.given_order().is_none()
+    }
+
+    /// The numbers that users know these samples by.
+    pub fn numbers(&self, samples: &[SampleRef]) -> Vec<u64> {
+        let places = samples.iter().map(|sample| self.starts[sample.block as usize] + u64::from(sample.row));
+        match self.dataset.given_order() {
+            None => places.collect(),
+            Some(order) => {
+                let numbers = self.numbers_of(order);
+                places.map(|place| numbers[place as usize]).collect()
+            }
+        }
+    }
+
+    fn numbers_of(&self, order: &[u64]) -> Arc<[u64]> {
+        // As in `process`, a lock that a fork may have left held is never waited for.
+        let mut known = self.numbers.try_lock().ok();
+        if let Some(numbers) = known.as_deref().and_then(Option::as_ref) {
+            return numbers.clone();
+        }
+        let mut numbers = vec![0; order.len()];
+        for (number, &place) in (0..).zip(order) {
+            numbers[place as usize] = number;
+        }
+        let numbers: Arc<[u64]> = numbers.into();
+        if let Some(known) = known.as_deref_mut() {
+            *known = Some(numbers.clone());
+        }
+        numbers
+    }
+
     /// Storage of this process. FORK-1: a forked child opens its own files and starts with empty caches.
     pub fn storage(&self) -> Arc<dyn Storage> {
         self.process().storage.clone()
@@ -117,6 +161,21 @@ impl OpenDataset {
 
     /// The samples at `indices` (any order, repeats allowed) as one batch.
     pub fn get(&self, indices: &[u64]) -> Result<Batch<Slab>> {
+        if let Some(&index) = indices.iter().find(|&&index| index >= self.len()) {
+            let message = format!("index {index} is out of range for a dataset of {} samples", self.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        match self.dataset.given_order() {
+            Some(order) => {
+                let places: Vec<u64> = indices.iter().map(|&index| order[index as usize]).collect();
+                self.get_places(&places)
+            }
+            None => self.get_places(indices),
+        }
+    }
+
+    /// The samples at these places, counted as they stand in the blocks.
+    fn get_places(&self, indices: &[u64]) -> Result<Batch<Slab>> {
         let process = self.process();
         let chunk_rows = self.layout.chunk_rows() as u64;
         let mut order: Vec<usize> = (0..indices.len()).collect();
@@ -126,10 +185,6 @@ impl OpenDataset {
         let mut current = None;
         for place in order {
             let index = indices[place];
-            if index >= self.len() {
-                let message = format!("index {index} is out of range for a dataset of {} samples", self.len());
-                return Err(Error::new(ErrorKind::InvalidArgument, message));
-            }
             let block = self.starts.partition_point(|&start| start <= index) - 1;
             if current != Some(block) {
                 blocks.push(self.block(&process, block)?);
@@ -174,5 +229,81 @@ impl OpenDataset {
         }
         cache.truncate(keep);
         Ok(chunks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Loader, LoaderConfig, Next};
+    use std::time::Duration;
+    use zenith_data::format::tokens::TokensOptions;
+    use zenith_data::view::Indices;
+
+    const COUNT: u64 = 5000;
+
+    /// Windows of one token: the `x` of sample `i` is `i`.
+    fn tokens(root: &std::path::Path) -> Arc<OpenDataset> {
+        let path = root.join("tokens.bin");
+        std::fs::write(&path, (0..=COUNT as u16).flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let options = TokensOptions { seq_len: 1, ..TokensOptions::default() };
+        OpenDataset::open(&DatasetSpec::Tokens { paths: vec![path.to_str().unwrap().into()], options }).unwrap()
+    }
+
+    fn values(batch: &Batch<Slab>) -> Vec<u64> {
+        let FieldData::Dense(slab) = &batch.fields[0] else { return Vec::new() };
+        slab.as_ref().chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect()
+    }
+
+    fn read(dataset: &Arc<OpenDataset>, shuffle: bool, position: u64) -> Vec<u64> {
+        let config = LoaderConfig { batch_size: 64, shuffle, seed: 1, ..LoaderConfig::default() };
+        let iter = Loader::new(dataset.clone(), config).unwrap().epoch(0, position).unwrap();
+        let mut found = Vec::new();
+        while let Next::Batch(batch) = iter.next(Duration::from_secs(10)).unwrap() {
+            found.extend(values(&batch));
+        }
+        found
+    }
+
+    #[test]
+    fn a_loader_reads_views_like_files() {
+        let root = tempfile::tempdir().unwrap();
+        let base = tokens(root.path());
+        let split =
+            |part| OpenDataset::view(&View::Split { fraction: 0.3, seed: 0, part }, std::slice::from_ref(&base));
+        let parts = [split(0).unwrap(), split(1).unwrap()];
+        let joined = OpenDataset::view(&View::Concat, &parts).unwrap();
+        assert_eq!((parts[0].len(), joined.len()), (1500, COUNT));
+        let whole = read(&joined, false, 0);
+        let every: Vec<u64> = (0..COUNT).collect();
+        assert_eq!(whole, values(&joined.get(&every).unwrap()));
+        assert_eq!(whole, [read(&parts[0], false, 0), read(&parts[1], false, 0)].concat());
+        let shuffled = read(&joined, true, 0);
+        assert_ne!(shuffled, whole);
+        assert_eq!(read(&joined, true, 640), shuffled[640..]);
+        let mut sorted = shuffled;
+        sorted.sort_unstable();
+        assert_eq!(sorted, every);
+    }
+
+    #[test]
+    fn a_selection_that_jumps_about_is_shuffled_natively_and_indexed_in_its_order() {
+        let root = tempfile::tempdir().unwrap();
+        let base = tokens(root.path());
+        let both = OpenDataset::view(&View::Concat, &[base.clone(), base]).unwrap();
+        let given: Vec<u64> = (0..2 * COUNT).map(|i| i * 4999 % (2 * COUNT)).collect();
+        let view = OpenDataset::view(&View::Select(Indices::List(given.clone())), &[both]).unwrap();
+        assert!(!view.is_in_order());
+        let expected: Vec<u64> = given.iter().map(|number| number % COUNT).collect();
+        let every: Vec<u64> = (0..2 * COUNT).collect();
+        assert_eq!(values(&view.get(&every).unwrap()), expected);
+        assert!(view.get(&[2 * COUNT]).is_err());
+        let config = LoaderConfig { shuffle: true, seed: 1, ..LoaderConfig::default() };
+        let plan = Loader::new(view.clone(), config).unwrap().plan(0).unwrap();
+        let mut samples = Vec::new();
+        plan.resolve(0, 1, view.len() as usize, &mut samples);
+        assert_eq!(values(&view.get(&view.numbers(&samples)).unwrap()), read(&view, true, 0));
+        let error = Loader::new(view, LoaderConfig::default()).unwrap().epoch(0, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 }

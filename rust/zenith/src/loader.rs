@@ -35,8 +35,9 @@ impl Loader {
     /// Chooses lanes and window for this dataset. Errors: options out of range.
     pub fn new(dataset: Arc<OpenDataset>, config: LoaderConfig) -> Result<Self> {
         config.check()?;
-        let blocks = dataset.dataset().blocks();
-        let chosen = plan::choose_order(blocks, window_bytes(config.shuffle_bytes, largest(blocks)), config.lanes)?;
+        let opened = dataset.dataset();
+        let bytes = window_bytes(config.shuffle_bytes, opened.working_bytes());
+        let chosen = plan::choose_order(opened.blocks(), bytes, config.lanes)?;
         Self::with_order(dataset, config, chosen.lanes, chosen.window)
     }
 
@@ -110,6 +111,11 @@ impl Loader {
     pub fn epoch(&self, epoch: u64, position: u64) -> Result<EpochIter> {
         let dataset = self.dataset.at_epoch(epoch);
         let config = &self.config;
+        if !config.shuffle && !dataset.is_in_order() {
+            let message = "a selection that jumps between blocks cannot be read block by block in its own order. Sort \
+                           its indices, shuffle, or ask for its samples by index";
+            return Err(Error::invalid(message));
+        }
         let blocks = dataset.dataset().blocks();
         let ahead_bytes = AHEAD_BYTES_MIN.max(largest(blocks) * config.num_workers.max(1) as u64);
         let job = Job {

@@ -7,6 +7,7 @@ use zenith_data::dataset::Dataset;
 use zenith_data::format::tokens::{Tokens, TokensOptions};
 use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Parquet, ParquetOptions};
 use zenith_data::storage::{Source, Storage};
+use zenith_data::view::View;
 use zenith_data::{Error, Result};
 
 /// A dataset as the user wrote it: paths and options, nothing looked at yet.
@@ -37,6 +38,13 @@ pub enum DatasetSpec {
         #[serde(default)]
         options: TokensOptions,
     },
+    /// A selection, a split, or one dataset after another.
+    View {
+        /// What is done to the datasets below.
+        view: View,
+        /// The datasets below.
+        of: Vec<DatasetSpec>,
+    },
 }
 
 impl DatasetSpec {
@@ -57,8 +65,17 @@ impl DatasetSpec {
             Self::Tokens { paths, options } => {
                 Ok(Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?))
             }
+            Self::View { view, of } => {
+                let of = of.iter().map(|spec| spec.open(storage)).collect::<Result<Vec<_>>>()?;
+                view.over(&of)
+            }
         }
     }
+}
+
+/// Reads the description of a view from JSON.
+pub fn view_from_json(text: &str) -> Result<View> {
+    serde_json::from_str(text).map_err(|error| Error::invalid(format!("bad options of a view: {error}")))
 }
 
 /// Every pattern's files, in the order of the patterns; a file named twice is an error.
@@ -78,4 +95,30 @@ fn list(storage: &dyn Storage, patterns: &[String]) -> Result<Vec<Source>> {
         return Err(Error::invalid("no paths were given: pass a file, a directory, a glob or a list of them"));
     }
     Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zenith_data::view::Indices;
+
+    /// The written form is kept: datasets that were pickled today are opened by the engines of tomorrow.
+    #[test]
+    fn golden_form_of_views() {
+        let tokens = DatasetSpec::Tokens { paths: vec!["a.bin".into()], options: TokensOptions::default() };
+        let over = |view, of: &DatasetSpec| DatasetSpec::View { view, of: vec![of.clone()] };
+        let split = over(View::Split { fraction: 0.9, seed: 1, part: 0 }, &tokens);
+        let picked = over(View::Select(Indices::Runs(vec![(0, 5)])), &split);
+        let spec = over(View::Concat, &over(View::Select(Indices::List(vec![3, 1])), &picked));
+        let base = r#"{"format":"Tokens","paths":["a.bin"]}"#;
+        let split =
+            format!(r#"{{"format":"View","view":{{"split":{{"fraction":0.9,"seed":1,"part":0}}}},"of":[{base}]}}"#);
+        let runs = format!(r#"{{"format":"View","view":{{"select":{{"runs":[[0,5]]}}}},"of":[{split}]}}"#);
+        let list = format!(r#"{{"format":"View","view":{{"select":{{"list":[3,1]}}}},"of":[{runs}]}}"#);
+        let text = format!(r#"{{"format":"View","view":"concat","of":[{list}]}}"#);
+        assert_eq!(DatasetSpec::from_json(&text).unwrap(), spec);
+        let written = serde_json::to_string(&spec).unwrap();
+        assert_eq!(DatasetSpec::from_json(&written).unwrap(), spec);
+        assert!(DatasetSpec::from_json(&text.replace("runs", "spans")).is_err());
+    }
 }

@@ -6,6 +6,8 @@
 pub(crate) enum Purpose {
     BlockOrder = 1,
     WindowOrder = 2,
+    /// Which samples a split puts into which part; not of an epoch.
+    Split = 3,
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).

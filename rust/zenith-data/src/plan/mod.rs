@@ -29,8 +29,7 @@ pub use permute::Permutation;
 pub use schedule::{BlockUse, Release, Schedule};
 
 use crate::{Error, Result};
-pub(crate) use key::mix;
-use key::{Purpose, absorb, epoch_key};
+pub(crate) use key::{Purpose, absorb, epoch_key, mix};
 use lanes::Lane;
 use sequence::Sequence;
 

@@ -24,6 +24,14 @@ impl Dataset {
         Ok(Self { open })
     }
 
+    /// The view that `spec` describes (JSON) of datasets that are open already.
+    #[staticmethod]
+    fn view(py: Python<'_>, spec: &str, of: Vec<PyRef<'_, Dataset>>) -> PyResult<Self> {
+        let of: Vec<_> = of.iter().map(|dataset| dataset.open.clone()).collect();
+        let open = call(py, "Dataset.view", || OpenDataset::view(&zenith::spec::view_from_json(spec)?, &of))?;
+        Ok(Self { open })
+    }
+
     fn __len__(&self) -> usize {
         usize::try_from(self.open.len()).unwrap_or(usize::MAX)
     }
@@ -45,6 +53,12 @@ impl Dataset {
     #[getter]
     fn fingerprint(&self) -> &str {
         self.open.dataset().fingerprint()
+    }
+
+    /// Whether the samples stand in the blocks as they are counted.
+    #[getter]
+    fn in_order(&self) -> bool {
+        self.open.is_in_order()
     }
 
     /// Samples in each block, in file order.

@@ -52,19 +52,16 @@ impl Loader {
     /// Sample numbers at the positions `start`, `start + step`, ... of an epoch; positions past the end begin again.
     fn indices(&self, py: Python<'_>, epoch: u64, start: u64, step: u64, count: usize) -> PyResult<Vec<u64>> {
         call(py, "Loader.indices", || {
+            let dataset = self.loader.dataset();
+            if !self.loader.config().shuffle && !dataset.is_in_order() && !dataset.is_empty() {
+                // In its own order a position is the number, whatever the blocks.
+                let position = |turn: usize| u128::from(start) + u128::from(step) * turn as u128;
+                return Ok((0..count).map(|turn| (position(turn) % u128::from(dataset.len())) as u64).collect());
+            }
             let plan = self.loader.plan(epoch)?;
             let mut samples = Vec::with_capacity(count);
             plan.resolve(start, step, count, &mut samples);
-            let blocks = self.loader.dataset().dataset().blocks();
-            let starts: Vec<u64> = blocks
-                .iter()
-                .scan(0, |next, block| {
-                    let start = *next;
-                    *next += block.rows;
-                    Some(start)
-                })
-                .collect();
-            Ok(samples.iter().map(|sample| starts[sample.block as usize] + u64::from(sample.row)).collect())
+            Ok(dataset.numbers(&samples))
         })
     }
 
