@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zenith import _platform as _platform  # isort: split
+
 from zenith import _engine
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def load(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) 
     try:
         import pyarrow
     except ImportError as error:
-        raise ImportError("zenith.load gives a pyarrow.Table and needs pyarrow 15 or newer: pip install pyarrow") from error
+        raise ImportError(
+            "zenith.load gives a pyarrow.Table and needs pyarrow 15 or newer: pip install pyarrow"
+        ) from error
     names = None if columns is None else list(columns)
     return pyarrow.table(_engine.load(os.path.expanduser(os.fspath(path)), names))

@@ -83,7 +83,7 @@ def test_every_kind_of_column_is_pyarrows(tmp_path: Path, kind: str) -> None:
     )
     dataset = zenith.ArrowIpc(write(table, tmp_path, kind, batch_rows=128), nulls={"holes": -1})
     samples = dataset.__getitems__(range(rows))
-    loaded = list(DataLoader(dataset, batch_size=rows))[0]
+    loaded = next(iter(DataLoader(dataset, batch_size=rows)))
     for name in ["flag", "small", "half"]:
         expected = table[name].to_numpy()
         np.testing.assert_array_equal(np.stack([s[name] for s in samples]), expected)
