@@ -19,6 +19,9 @@ use crate::format::ranges::Pieces;
 use crate::rows::{Column, Rows};
 use crate::{Error, ErrorKind, Result};
 
+/// Number of a buffer in its message, and where it begins and how long it is.
+type Piece = (usize, u64, u64);
+
 /// Rows that are converted together, so that their values stay in the cache until they are in place.
 const CONVERTED_ROWS: usize = 4096;
 /// A buffer that unpacks to no more is never suspected.
@@ -187,7 +190,7 @@ impl Decoder<'_> {
     }
 
     /// The buffers in one piece of memory, and where each is in it (by its number in the message).
-    fn gather(&self, general: &General) -> Result<(Buffer, Vec<(usize, u64, u64)>)> {
+    fn gather(&self, general: &General) -> Result<(Buffer, Vec<Piece>)> {
         let filled = || general.buffers.iter().filter(|(_, _, len)| *len > 0);
         let first = filled().map(|(_, offset, _)| *offset).min().unwrap_or(0);
         let end = filled().map(|(_, offset, len)| offset + len).max().unwrap_or(0);

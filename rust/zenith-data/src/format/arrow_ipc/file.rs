@@ -73,10 +73,13 @@ pub(super) fn read_footer(storage: &dyn Storage, sources: &[Source], source: u32
 
 /// Where the schema's message at the beginning ends.
 fn first_message(storage: &dyn Storage, sources: &[Source], source: u32, end: u64) -> Result<u64> {
-    let len = (end - START_BYTES).min(8);
+    let len = (end - START_BYTES).min(PADDING_MAX + 8);
     let bytes = storage.read(sources, Range { source, offset: START_BYTES, len })?;
-    let (skip, len) = message::prefix(&bytes).map_err(|error| error.at_offset(START_BYTES))?;
-    Ok(START_BYTES + skip + len)
+    // Writers may pad the magic further.
+    let padding = bytes.chunks(8).take_while(|word| word.iter().all(|&byte| byte == 0)).count() * 8;
+    let at = START_BYTES + padding as u64;
+    let (skip, len) = message::prefix(bytes.get(padding..).unwrap_or_default()).map_err(|error| error.at_offset(at))?;
+    Ok(at + skip + len)
 }
 
 fn parse(bytes: Bytes, first: u64, end: u64) -> Result<Footer> {

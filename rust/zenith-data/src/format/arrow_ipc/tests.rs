@@ -298,11 +298,11 @@ fn files_of_other_schemas_are_refused() {
 
 fn lenient() -> ColumnOptions {
     let names = ["id", "text", "view", "list", "fixed", "code", "last"];
-    let fill = |name: &&str| match *name {
-        "text" | "view" | "code" => (*name, Fill::Text(String::new())),
+    let fill = |name: &'static str| match name {
+        "text" | "view" | "code" => (name, Fill::Text(String::new())),
         name => (name, Fill::Int(0)),
     };
-    ColumnOptions { nulls: fills(&names.iter().map(fill).collect::<Vec<_>>()), ..Default::default() }
+    ColumnOptions { nulls: fills(&names.map(fill)), ..Default::default() }
 }
 
 /// Opens and decodes everything; the number of rows, or the error.
