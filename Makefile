@@ -69,8 +69,9 @@ format: $(REQUIREMENTS) ## Format Rust, Python and C++.
 	.venv/bin/ruff format .
 	.venv/bin/clang-format -i $(shell find cpp -name '*.h' -o -name '*.cpp')
 
-bench: setup ## Compare loaders on this machine: make bench ARGS="...".
-	$(PY) -m benchmarks.loaders $(ARGS)
+bench: setup ## Compare loaders on this machine, peers in an environment of their own: make bench ARGS="...".
+	$(PY) -m benchmarks.loaders.environment
+	.venv-bench/bin/python -m benchmarks.loaders $(ARGS)
 
 wheel: setup ## Build the one wheel (Python 3.10 and newer, torch 2.11 and newer) into dist/.
 	rm -rf $(WHEELS) build/lib* build/bdist* # What an earlier build left there would end up in the wheel.
