@@ -18,7 +18,7 @@ part() {
 
 # zenith-ffi has no Rust tests of its own: tests/torch/test_link.py examines it through Python.
 if cargo nextest --version >/dev/null 2>&1; then
-    part "Rust" cargo nextest run --workspace --locked --no-tests=pass
+    part "Rust" cargo nextest run --workspace --locked --no-tests=pass --no-fail-fast
     part "Rust examples in docs" cargo test --workspace --locked --quiet --doc
 else
     echo "note: cargo-nextest is not installed, so cargo test runs instead (slower; same tests)." >&2

@@ -45,6 +45,9 @@ pub(super) enum LeafPlace {
     General,
 }
 
+/// A buffer: its number in the message, its offset and its length.
+pub(super) type BufferPlace = (usize, u64, u64);
+
 /// The columns of a batch that arrow's reader takes.
 #[derive(Debug)]
 pub(super) struct General {
@@ -53,8 +56,8 @@ pub(super) struct General {
     pub compressed: bool,
     /// Columns of the file, ascending.
     pub roots: Vec<usize>,
-    /// Their buffers, as number in the message, offset in the file and length.
-    pub buffers: Vec<(usize, u64, u64)>,
+    /// Their buffers in the file.
+    pub buffers: Vec<BufferPlace>,
 }
 
 /// The lists of a record batch, each entry checked against the body.

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use arrow::ipc::reader::RecordBatchDecoder;
 use bytes::Bytes;
 
-use super::batch::{Batch, General, LeafPlace, RATIO_MAX, is_bits, mask_span, values_span};
+use super::batch::{Batch, BufferPlace, General, LeafPlace, RATIO_MAX, is_bits, mask_span, values_span};
 use super::message;
 use super::plan::{Flat, LeafPlan};
 use super::{ArrowIpc, BlockPlace, FileEntry};
@@ -18,9 +18,6 @@ use crate::format::projection::{Leaf, Target, natural_dtype};
 use crate::format::ranges::Pieces;
 use crate::rows::{Column, Rows};
 use crate::{Error, ErrorKind, Result};
-
-/// Number of a buffer in its message, and where it begins and how long it is.
-type Piece = (usize, u64, u64);
 
 /// Rows that are converted together, so that their values stay in the cache until they are in place.
 const CONVERTED_ROWS: usize = 4096;
@@ -189,8 +186,8 @@ impl Decoder<'_> {
         }
     }
 
-    /// The buffers in one piece of memory, and where each is in it (by its number in the message).
-    fn gather(&self, general: &General) -> Result<(Buffer, Vec<Piece>)> {
+    /// The buffers in one piece of memory, and where each is in it.
+    fn gather(&self, general: &General) -> Result<(Buffer, Vec<BufferPlace>)> {
         let filled = || general.buffers.iter().filter(|(_, _, len)| *len > 0);
         let first = filled().map(|(_, offset, _)| *offset).min().unwrap_or(0);
         let end = filled().map(|(_, offset, len)| offset + len).max().unwrap_or(0);
@@ -278,7 +275,7 @@ pub(super) fn check_growth<'a>(packed: impl Iterator<Item = &'a [u8]>) -> Result
 }
 
 /// The message with its buffers where they now are; those that were not brought are empty.
-fn rebase(metadata: &Bytes, buffers: &[(usize, u64, u64)]) -> Result<Vec<u8>> {
+fn rebase(metadata: &Bytes, buffers: &[BufferPlace]) -> Result<Vec<u8>> {
     let wrong = || Error::internal("a record batch was lost");
     let list =
         message::parse(metadata)?.header_as_record_batch().and_then(|header| header.buffers()).ok_or_else(wrong)?;

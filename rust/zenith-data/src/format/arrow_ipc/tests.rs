@@ -212,7 +212,7 @@ fn a_stream_may_replace_its_dictionaries() {
 
 #[test]
 fn a_large_batch_is_read_in_parts() {
-    let rows = 10_001;
+    let rows = 100_001;
     let array = |c: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|r| r * 3 + c))) };
     let bits: ArrayRef = Arc::new(BooleanArray::from_iter((0..rows).map(|r| Some(r % 7 == 0))));
     let holes: ArrayRef = Arc::new(Int32Array::from_iter((0..rows).map(|r| (r % 5 > 0).then_some(r as i32))));
@@ -226,7 +226,7 @@ fn a_large_batch_is_read_in_parts() {
             nulls: fills(&[("holes", Fill::Int(-1))]),
             ..Default::default()
         };
-        let cut = Cut { over: 100_000, aim: 30_000 };
+        let cut = Cut { over: 1_000_000, aim: 300_000 };
         let dataset = ArrowIpc::open_with(&storage, storage.sources(), ArrowIpcOptions { select }, cut).unwrap();
         assert!(dataset.blocks().len() >= 5, "{:?}", dataset.blocks());
         assert!(dataset.blocks().iter().rev().skip(1).all(|block| block.rows % 64 == 0));
