@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,9 @@ def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokens") / "corpus.bin"
     np.random.default_rng(3).integers(0, 65536, 50_000, dtype=np.uint16).tofile(path)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Indexes of the tests' files are kept apart from the user's, by child processes too."""
+    os.environ["ZENITH_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ class Dataset:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._adopt(spec, _engine.Dataset(json.dumps(spec)), 0)
+        for notice in self._engine.notices:
+            warnings.warn(notice, stacklevel=3)
 
     def _adopt(self, spec: dict[str, Any], engine: _engine.Dataset, epoch: int) -> None:
         self._spec = spec

@@ -103,6 +103,12 @@ class ForkedEngineError(ZenithError):
     number = 10
 
 
+class GivenUpError(ZenithError):
+    """Long work was given up because the caller asked for it; Ctrl-C is ``KeyboardInterrupt`` all the same."""
+
+    number = 11
+
+
 KINDS: dict[int, type[ZenithError]] = {
     kind.number: kind
     for kind in (
@@ -116,6 +122,7 @@ KINDS: dict[int, type[ZenithError]] = {
         StateError,
         InternalError,
         ForkedEngineError,
+        GivenUpError,
     )
 }
 

@@ -7,7 +7,21 @@ use bytes::Bytes;
 use crate::Result;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
-use crate::storage::{Range, Source};
+use crate::sidecar::Sidecar;
+use crate::storage::{Range, Source, Storage};
+
+/// What opening a dataset works with.
+#[derive(Clone, Copy)]
+pub struct Ports<'a> {
+    pub storage: &'a dyn Storage,
+    pub sidecar: &'a dyn Sidecar,
+}
+
+impl std::fmt::Debug for Ports<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
 
 /// An independently readable unit: a Parquet row group (or a page-aligned part of one), an Arrow record batch, a span
 /// of a CSV file, 4 MiB of tokens.
@@ -56,6 +70,11 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     /// Identity of the content: relative names, sizes, row counts, footers or samples of the bytes, schema,
     /// projection and filter; no times and no directories. 32 hexadecimal digits.
     fn fingerprint(&self) -> &str;
+
+    /// What the user should be told once, such as a last row that may have been cut.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Which ranges must be brought to decode `block`. Sorted by offset, merged where they are near.
     fn ranges(&self, block: usize) -> Vec<Range>;

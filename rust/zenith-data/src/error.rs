@@ -29,11 +29,13 @@ pub enum ErrorKind {
     Internal = 9,
     /// An iterator of the parent process was used after a fork. Create a new one.
     Forked = 10,
+    /// The caller asked for long work to be given up.
+    Interrupted = 11,
 }
 
 impl ErrorKind {
     /// Every kind, so that documents and tests can walk the list.
-    pub const ALL: [ErrorKind; 10] = [
+    pub const ALL: [ErrorKind; 11] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::Io,
@@ -44,6 +46,7 @@ impl ErrorKind {
         ErrorKind::State,
         ErrorKind::Internal,
         ErrorKind::Forked,
+        ErrorKind::Interrupted,
     ];
 }
 

@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod state;
 
 pub mod memory;
+pub mod sidecar;
 pub mod storage;
 
 pub mod error;

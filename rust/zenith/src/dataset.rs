@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zenith_data::batch::{Batch, FieldData};
-use zenith_data::dataset::Dataset;
+use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::gather::{self, RowRef};
 use zenith_data::plan::SampleRef;
 use zenith_data::rows::{Chunk, RowLayout, RowPool};
+use zenith_data::sidecar::{NoSidecar, Sidecar};
 use zenith_data::storage::Storage;
 use zenith_data::view::View;
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::{Slab, fork};
-use zenith_io::LocalFiles;
+use zenith_io::{LocalFiles, ShowProgress, SidecarFolder};
 
+use crate::env;
 use crate::memory::HostMemory;
+use crate::progress::{Bar, Interrupt};
 use crate::spec::DatasetSpec;
 
 /// Decoded bytes that random access keeps, so that neighbouring samples do not decode their block again.
@@ -62,8 +65,20 @@ impl Process {
 impl OpenDataset {
     /// Opens what `spec` describes: lists the files and reads what their formats need (footers, headers).
     pub fn open(spec: &DatasetSpec) -> Result<Arc<Self>> {
+        Self::open_interruptible(spec, &(Arc::new(|| false) as Interrupt))
+    }
+
+    /// As `open`; where that takes long (an index is built), `interrupt` is asked again and again, and once it says yes
+    /// the error is `ErrorKind::Interrupted`.
+    pub fn open_interruptible(spec: &DatasetSpec, interrupt: &Interrupt) -> Result<Arc<Self>> {
         let process = Process::new();
-        let dataset = spec.open(&*process.storage)?;
+        let folder = env::cache_folder().map(|folder| {
+            let interrupt = interrupt.clone();
+            let show: ShowProgress = Box::new(move |task| Box::new(Bar::new(task, interrupt.clone())));
+            SidecarFolder::new(folder.join("index"), show)
+        });
+        let sidecar: &dyn Sidecar = folder.as_ref().map_or(&NoSidecar, |folder| folder);
+        let dataset = spec.open(Ports { storage: &*process.storage, sidecar })?;
         Ok(Self::with_process(dataset, process))
     }
 

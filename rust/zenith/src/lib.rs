@@ -11,12 +11,14 @@ pub mod env;
 pub mod info;
 pub mod loader;
 pub mod memory;
+mod progress;
 pub mod spec;
 pub mod table;
 
 pub use config::LoaderConfig;
 pub use dataset::OpenDataset;
 pub use loader::{EpochIter, Loader};
+pub use progress::Interrupt;
 pub use spec::DatasetSpec;
 pub use zenith_data as data;
 pub use zenith_data::pipeline::Next;

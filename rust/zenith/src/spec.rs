@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zenith_data::dataset::Dataset;
+use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::format::tokens::{Tokens, TokensOptions};
 use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Parquet, ParquetOptions};
 use zenith_data::storage::{Source, Storage};
@@ -53,23 +53,22 @@ impl DatasetSpec {
         serde_json::from_str(text).map_err(|error| Error::invalid(format!("bad dataset options: {error}")))
     }
 
-    /// Opens it through `storage`.
-    pub fn open(&self, storage: &dyn Storage) -> Result<Arc<dyn Dataset>> {
-        match self {
+    /// Opens it.
+    pub fn open(&self, ports: Ports<'_>) -> Result<Arc<dyn Dataset>> {
+        let storage = ports.storage;
+        Ok(match self {
             Self::Parquet { paths, options } => {
-                Ok(Arc::new(Parquet::open(storage, list(storage, paths)?, options.clone())?))
+                Arc::new(Parquet::open(storage, list(storage, paths)?, options.clone())?)
             }
             Self::ArrowIpc { paths, options } => {
-                Ok(Arc::new(ArrowIpc::open(storage, list(storage, paths)?, options.clone())?))
+                Arc::new(ArrowIpc::open(storage, list(storage, paths)?, options.clone())?)
             }
-            Self::Tokens { paths, options } => {
-                Ok(Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?))
-            }
+            Self::Tokens { paths, options } => Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?),
             Self::View { view, of } => {
-                let of = of.iter().map(|spec| spec.open(storage)).collect::<Result<Vec<_>>>()?;
-                view.over(&of)
+                let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;
+                return view.over(&of);
             }
-        }
+        })
     }
 }
 

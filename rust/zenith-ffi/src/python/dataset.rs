@@ -1,12 +1,12 @@
 //! `_engine.Dataset`: an opened dataset, described by JSON and indexed by sample number.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyList};
 use zenith::data::batch::FieldData;
 use zenith::data::{Error, Result};
-use zenith::{DatasetSpec, OpenDataset};
+use zenith::{DatasetSpec, Interrupt, OpenDataset};
 
 use super::errors::{call, to_py_err};
 
@@ -20,8 +20,18 @@ pub(super) struct Dataset {
 impl Dataset {
     #[new]
     fn new(py: Python<'_>, spec: &str) -> PyResult<Self> {
-        let open = call(py, "Dataset", || OpenDataset::open(&DatasetSpec::from_json(spec)?))?;
-        Ok(Self { open })
+        // Opening may index whole files, so that Ctrl-C is looked for on the way.
+        let raised = Arc::new(Mutex::new(None));
+        let stash = raised.clone();
+        let interrupt: Interrupt = Arc::new(move || {
+            let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
+            *stash.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            true
+        });
+        let opened =
+            call(py, "Dataset", || OpenDataset::open_interruptible(&DatasetSpec::from_json(spec)?, &interrupt));
+        let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(Self { open: opened.map_err(|error| raised.unwrap_or(error))? })
     }
 
     /// The view that `spec` describes (JSON) of datasets that are open already.
@@ -65,6 +75,12 @@ impl Dataset {
     #[getter]
     fn block_rows(&self) -> Vec<u64> {
         self.open.dataset().blocks().iter().map(|block| block.rows).collect()
+    }
+
+    /// What the user should be told once.
+    #[getter]
+    fn notices(&self) -> Vec<String> {
+        self.open.dataset().notices()
     }
 
     /// Where its bytes are: absolute paths, in order.
