@@ -2,7 +2,7 @@
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
 from zenith._info import info
-from zenith.datasets import ArrowIpc, Dataset, FieldInfo, Parquet, Tokens, View, concat, open
+from zenith.datasets import ArrowIpc, Csv, Dataset, FieldInfo, Parquet, Tokens, View, concat, open
 from zenith.errors import (
     BudgetError,
     CorruptError,
@@ -23,6 +23,7 @@ __all__ = [
     "ArrowIpc",
     "BudgetError",
     "CorruptError",
+    "Csv",
     "Dataset",
     "DatasetChangedError",
     "FieldInfo",

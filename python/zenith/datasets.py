@@ -313,6 +313,80 @@ class ArrowIpc(Dataset):
         super().__init__({"format": "ArrowIpc", "paths": _paths(paths), "options": options})
 
 
+class Csv(Dataset):
+    """Rows of CSV files, plain or compressed (``.gz``, ``.zst``).
+
+    Opening makes one pass over each file that finds its rows (quoted newlines included) and looks at values in every
+    part of it to tell the types: int64, uint64, float64, bool (``true``/``false``), else text. What it found is kept
+    under the user's cache directory (``ZENITH_CACHE_DIR`` chooses another) until the file changes.
+
+    Empty lines are passed over. A missing value is an error unless ``nulls`` names what stands for it; in columns of
+    text an empty field is empty text.
+
+    Args:
+        paths: a file, a directory (hidden files are skipped), a glob (bytewise sorted), or a list of them. All must have
+            the same columns.
+        columns: names of the columns to deliver. Default: all, or with ``stack`` those that it names.
+        stack: fields made of columns: ``{"x": ["f0", "f1"], "y": "label"}`` gives ``x`` of shape ``[2]`` and a scalar
+            ``y``.
+        dtypes: element types by field or column, such as ``{"x": "float32", "zip": "str"}``. To an integer type the
+            values must fit exactly, else it is an error that names the line.
+        nulls: ``"error"``, or values by column that stand for missing ones: ``{"age": 0}``.
+        delimiter: what separates fields.
+        quote: what encloses fields with delimiters or newlines inside; doubled inside it stands for itself. ``None``:
+            nothing does.
+        header: whether each file begins with the names of the columns. Default: unless ``names`` is given.
+        names: names of the columns; with ``header=True`` they replace the file's.
+        null_values: what stands for a missing value, besides nothing at all. Default: ``NA``, ``N/A``, ``#N/A``, ``n/a``,
+            ``NULL``, ``null`` and ``None``.
+        max_ratio: compressed files that unpack to more than this many times their size are refused.
+
+    Warns:
+        UserWarning: no newline ends the last row of a file, so that it may have been cut.
+
+    Raises:
+        zenith.NotFoundError: no file, or a column that does not exist.
+        zenith.CorruptError: text that is no CSV, naming file and line: a quote never closed, a row with too few or too
+            many fields, a value that is not of its column's type, text that is not UTF-8.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        columns: Sequence[str] | None = None,
+        stack: Mapping[str, str | Sequence[str]] | None = None,
+        dtypes: Mapping[str, str | np.dtype[Any] | type] | None = None,
+        nulls: str | Mapping[str, Any] = "error",
+        delimiter: str = ",",
+        quote: str | None = '"',
+        header: bool | None = None,
+        names: Sequence[str] | None = None,
+        null_values: Sequence[str] | None = None,
+        max_ratio: int = 200,
+    ) -> None:
+        given = dict(dtypes or {})
+        text = [name for name, dtype in given.items() if dtype is str or dtype in ("str", "string", "text")]
+        numbers = {name: dtype for name, dtype in given.items() if name not in text}
+        options = _column_options(columns, stack, numbers, nulls, "list", 0, None, "error")
+        for name, value in (("delimiter", delimiter), ("quote", quote)):
+            if value is not None and len(value) != 1:
+                raise ValueError(f"{name} must be one character, got {value!r}")
+        if isinstance(names, str) or isinstance(null_values, str):
+            raise TypeError("names and null_values must be lists of strings")
+        options |= {
+            "delimiter": delimiter,
+            "quote": quote,
+            "header": header,
+            "names": None if names is None else list(names),
+            "text": text,
+            "max_ratio": operator.index(max_ratio),
+        }
+        if null_values is not None:
+            options["null_values"] = list(null_values)
+        super().__init__({"format": "Csv", "paths": _paths(paths), "options": options})
+
+
 def _column_options(
     columns: Sequence[str] | None,
     stack: Mapping[str, str | Sequence[str]] | None,
@@ -381,29 +455,38 @@ class Tokens(Dataset):
 
 def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     """Opens files by the format that their names tell: ``.parquet``, ``.arrow``, ``.feather``, ``.ipc``
-    and ``.arrows`` (Arrow IPC), or ``.bin`` and ``.npy`` (tokens).
+    and ``.arrows`` (Arrow IPC), ``.csv``, ``.csv.gz``, ``.csv.zst`` and ``.tsv``, or ``.bin`` and ``.npy`` (tokens).
 
     Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
     """
     listed = _paths(paths)
     if not listed:
         raise ValueError("no paths were given")
-    suffix = os.path.splitext(_first_file(listed[0]))[1]
-    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Tokens]] = {
+    name = os.path.basename(_first_file(listed[0]))
+    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens]] = {
         ".parquet": Parquet,
         ".pq": Parquet,
         ".arrow": ArrowIpc,
         ".arrows": ArrowIpc,
         ".feather": ArrowIpc,
         ".ipc": ArrowIpc,
+        ".csv": Csv,
+        ".csv.gz": Csv,
+        ".csv.zst": Csv,
+        ".tsv": Csv,
+        ".tsv.gz": Csv,
+        ".tsv.zst": Csv,
         ".bin": Tokens,
         ".npy": Tokens,
     }
-    if suffix not in kinds:
+    suffix = next((suffix for suffix in kinds if name.lower().endswith(suffix)), None)
+    if suffix is None:
         raise ValueError(
-            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc or Tokens, "
+            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv or Tokens, "
             f"or a name (or glob) that ends in {', '.join(kinds)}"
         )
+    if suffix.startswith(".tsv"):
+        options.setdefault("delimiter", "\t")
     return kinds[suffix](paths, **options)
 
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::format::tokens::{Tokens, TokensOptions};
-use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Parquet, ParquetOptions};
+use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Parquet, ParquetOptions};
 use zenith_data::storage::{Source, Storage};
 use zenith_data::view::View;
 use zenith_data::{Error, Result};
@@ -29,6 +29,14 @@ pub enum DatasetSpec {
         /// Which columns, and how.
         #[serde(default)]
         options: ArrowIpcOptions,
+    },
+    /// Rows of CSV files.
+    Csv {
+        /// Files, directories or globs.
+        paths: Vec<String>,
+        /// How the text is taken apart, and which columns are delivered.
+        #[serde(default)]
+        options: CsvOptions,
     },
     /// Windows over token files.
     Tokens {
@@ -63,6 +71,7 @@ impl DatasetSpec {
             Self::ArrowIpc { paths, options } => {
                 Arc::new(ArrowIpc::open(storage, list(storage, paths)?, options.clone())?)
             }
+            Self::Csv { paths, options } => Arc::new(Csv::open(ports, list(storage, paths)?, options)?),
             Self::Tokens { paths, options } => Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?),
             Self::View { view, of } => {
                 let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;

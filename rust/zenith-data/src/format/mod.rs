@@ -4,15 +4,18 @@
 pub mod arrow_ipc;
 pub mod cast;
 pub mod columns;
+pub mod csv;
 pub mod options;
 pub mod parquet;
 pub mod projection;
 pub mod tokens;
 
+mod ends;
 pub mod guard;
 mod json;
 mod ranges;
 
 pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
+pub use csv::{Csv, CsvOptions};
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
 pub use parquet::{Parquet, ParquetOptions};

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::dataset::{Block, Dataset};
 use crate::field::{DType, Field, Schema};
+use crate::format::ends;
 use crate::plan::mix;
 use crate::rows::{Column, RowLayout, Rows, Slot};
 use crate::storage::{Range, Source, Storage};
@@ -20,8 +21,6 @@ use crate::{Error, Result};
 
 /// Bytes of tokens in one block: one read, and the unit that is shuffled.
 const BLOCK_BYTES: u64 = 4 << 20;
-/// Bytes at both ends of a file that go into the fingerprint.
-const FINGERPRINT_BYTES: u64 = 64 << 10;
 
 /// How windows are cut from the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +88,10 @@ impl Tokens {
             return Err(Error::invalid("stride must be >= 1, got 0"));
         }
         let mut files = Vec::with_capacity(sources.len());
-        let mut hash = Xxh3::new();
+        let mut hash = Xxh3Default::new();
         for index in 0..sources.len() {
             let file = header::inspect(storage, &sources, index as u32, &options.dtype)?;
-            hash_file(storage, &sources, index as u32, &mut hash)?;
+            ends::hash(storage, &sources, index as u32, &mut hash)?;
             files.push(file);
         }
         let item = files.first().map_or(DType::U16, |file| file.dtype);
@@ -160,16 +159,6 @@ fn spans(files: &[TokenFile], options: &TokensOptions, stride: u64, item: DType)
         }
     }
     spans
-}
-
-fn hash_file(storage: &dyn Storage, sources: &[Source], index: u32, hash: &mut Xxh3) -> Result<()> {
-    let source = &sources[index as usize];
-    hash.update(source.name.as_bytes());
-    hash.update(&source.len.to_le_bytes());
-    let head = source.len.min(FINGERPRINT_BYTES);
-    hash.update(&storage.read(sources, Range { source: index, offset: 0, len: head })?);
-    hash.update(&storage.read(sources, Range { source: index, offset: source.len - head, len: head })?);
-    Ok(())
 }
 
 impl Dataset for Tokens {
