@@ -28,7 +28,9 @@ def open_table(kind: str, path: Callable[[Files], str], shuffle: bool, num_worke
         import zenith
         from zenith_torch import DataLoader
 
-        dataset = getattr(zenith, kind)(path(files), stack={"x": list(FEATURES), "y": LABEL})
+        # CSV does not say that its numbers are f32.
+        dtypes = {"x": "float32"} if kind == "Csv" else None
+        dataset = getattr(zenith, kind)(path(files), stack={"x": list(FEATURES), "y": LABEL}, dtypes=dtypes)
         return ZenithFeed(
             DataLoader(dataset, batch_size=ROW_BATCH, shuffle=shuffle, num_workers=num_workers, seed=0, output="tuple")
         )
