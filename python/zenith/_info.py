@@ -30,4 +30,4 @@ def _version(name: str) -> str:
 def main() -> None:
     """Prints the report, a line each."""
     for key, value in info().items():
-        print(f"{key:13} {value}")
+        print(f"{key:14} {value}")

@@ -462,32 +462,19 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     listed = _paths(paths)
     if not listed:
         raise ValueError("no paths were given")
-    name = os.path.basename(_first_file(listed[0]))
-    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens]] = {
-        ".parquet": Parquet,
-        ".pq": Parquet,
-        ".arrow": ArrowIpc,
-        ".arrows": ArrowIpc,
-        ".feather": ArrowIpc,
-        ".ipc": ArrowIpc,
-        ".csv": Csv,
-        ".csv.gz": Csv,
-        ".csv.zst": Csv,
-        ".tsv": Csv,
-        ".tsv.gz": Csv,
-        ".tsv.zst": Csv,
-        ".bin": Tokens,
-        ".npy": Tokens,
-    }
-    suffix = next((suffix for suffix in kinds if name.lower().endswith(suffix)), None)
-    if suffix is None:
+    found = _engine.format_of(_first_file(listed[0]))
+    if found is None:
         raise ValueError(
             f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv or Tokens, "
-            f"or a name (or glob) that ends in {', '.join(kinds)}"
+            f"or a name (or glob) that ends in {_engine.suffixes()}"
         )
-    if suffix.startswith(".tsv"):
-        options.setdefault("delimiter", "\t")
-    return kinds[suffix](paths, **options)
+    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens]] = {
+        kind.__name__: kind for kind in (Parquet, ArrowIpc, Csv, Tokens)
+    }
+    name, delimiter = found
+    if delimiter is not None:
+        options.setdefault("delimiter", delimiter)
+    return kinds[name](paths, **options)
 
 
 def _first_file(path: str) -> str:

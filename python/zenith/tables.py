@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def load(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> pyarrow.Table:
-    """Reads Parquet files (a file, a directory or a glob) into a ``pyarrow.Table``.
+def load(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None, mmap: bool = False) -> pyarrow.Table:
+    """Reads Parquet, Arrow IPC or CSV files (a file, a directory or a glob) into a ``pyarrow.Table``.
 
-    The engine decodes with all usable processors; the table takes over its buffers without a copy. ``columns`` names
-    top-level columns, in any order; they come in the order of the file.
+    The name of the first file tells the format. The engine decodes with all usable processors; the table takes over its
+    buffers without a copy, and those of Arrow IPC files are the bytes of the file.
+
+    Args:
+        path: a file, a directory (hidden files are skipped) or a glob (bytewise sorted).
+        columns: names of top-level columns, in any order; they come in the order of the file.
+        mmap: map the files (Parquet, Arrow IPC) instead of reading them: uncompressed Arrow IPC then takes memory only as it
+            is touched. The files must not change while the table lives: one that is cut ends the process with SIGBUS.
+
+    In CSV a missing value is a null, and types are told by the values (see `zenith.Csv`).
 
     Raises:
         ImportError: pyarrow is not installed.
-        zenith.ZenithError: no file, no such column, or bytes that are not Parquet.
+        zenith.ZenithError: no file, a name that tells no format, no such column, or bytes that are not of the format.
     """
     try:
         import pyarrow
@@ -31,4 +39,4 @@ def load(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) 
             "zenith.load gives a pyarrow.Table and needs pyarrow 15 or newer: pip install pyarrow"
         ) from error
     names = None if columns is None else list(columns)
-    return pyarrow.table(_engine.load(os.path.expanduser(os.fspath(path)), names))
+    return pyarrow.table(_engine.load(os.path.expanduser(os.fspath(path)), names, mmap))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import gzip
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +253,35 @@ def test_open_tells_the_format_by_the_name(tmp_path: Path) -> None:
         file.write("a,b\n1,2\n")
     batch = next(iter(DataLoader(str(tmp_path / "t.csv.gz"), batch_size=1)))
     assert batch["b"].tolist() == [2]
+
+
+@pytest.mark.parametrize("interrupt", [True, False])
+def test_waiting_for_another_process_s_index(tmp_path: Path, interrupt: bool) -> None:
+    """One process makes the index while others wait; Ctrl-C ends the waiting at once."""
+    path = tmp_path / "t.csv"
+    path.write_text("v\n1\n2\n")
+    index = tmp_path / "cache" / "index"
+    index.mkdir(parents=True)
+    with contextlib.ExitStack() as locks:
+        for prefix in range(256):
+            lock = locks.enter_context((index / f"lock-{prefix:02x}").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        code = f"import zenith; print('opening', flush=True); print(len(zenith.Csv({str(path)!r})))"
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "ZENITH_CACHE_DIR": str(tmp_path / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "opening\n"
+        time.sleep(0.3)
+        assert child.poll() is None, "it waits for the lock"
+        if interrupt:
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=1)
+            assert errors.endswith("KeyboardInterrupt\n")
+            return
+    out, errors = child.communicate(timeout=10)
+    assert (out, errors) == ("2\n", "")

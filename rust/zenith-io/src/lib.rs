@@ -5,6 +5,7 @@
 
 mod listing;
 mod local;
+mod map;
 mod sidecar;
 
 pub use local::LocalFiles;

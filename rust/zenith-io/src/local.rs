@@ -34,7 +34,7 @@ impl LocalFiles {
     }
 
     /// The file of `source`, opened if need be and checked to be the one that was listed.
-    fn file(&self, source: &Source) -> Result<Arc<File>> {
+    pub(crate) fn file(&self, source: &Source) -> Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match open.get(&source.location) {
             Some(file) => file.clone(),

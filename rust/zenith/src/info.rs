@@ -20,6 +20,8 @@ pub struct Info {
     pub kernel: String,
     /// How files are read.
     pub storage: &'static str,
+    /// Where indexes of files are kept, or why they are not.
+    pub index_folder: String,
     /// Whether an NVIDIA driver is visible, or why not.
     pub cuda: String,
     /// io_uring, or why it is off.
@@ -39,6 +41,10 @@ pub fn info() -> Info {
             .collect(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         storage: "pread with read-ahead hints",
+        index_folder: crate::env::cache_folder().map_or_else(
+            || "off: ZENITH_CACHE_DIR is empty, or there is no home directory".into(),
+            |folder| folder.join("index").display().to_string(),
+        ),
         cuda: cuda(),
         io_uring: io_uring(),
     }

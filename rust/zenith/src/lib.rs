@@ -8,6 +8,7 @@
 pub mod config;
 pub mod dataset;
 pub mod env;
+mod file_format;
 pub mod info;
 pub mod loader;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod table;
 
 pub use config::LoaderConfig;
 pub use dataset::OpenDataset;
+pub use file_format::FileFormat;
 pub use loader::{EpochIter, Loader};
 pub use progress::Interrupt;
 pub use spec::DatasetSpec;

@@ -20,7 +20,7 @@ mod _engine {
     #[pymodule_export]
     use super::loader::{Epoch, Loader};
     #[pymodule_export]
-    use super::table::{Table, load};
+    use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
     use super::test_source::{_TestSource, _test_source};
 }

@@ -5,6 +5,9 @@ use arrow::record_batch::RecordBatchIterator;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
+use zenith::FileFormat;
+use zenith::table::LoadOptions;
+
 use super::errors::call;
 
 /// Record batches in memory; `pyarrow.table(it)` takes them without a copy.
@@ -30,11 +33,28 @@ impl Table {
     }
 }
 
-/// Reads the Parquet files that `pattern` means.
+/// Reads the files that `pattern` means.
 #[pyfunction]
-#[pyo3(signature = (pattern, columns = None))]
-pub(super) fn load(py: Python<'_>, pattern: &str, columns: Option<Vec<String>>) -> PyResult<Table> {
-    let threads = zenith::env::processors();
-    let table = call(py, "load", || zenith::table::load(pattern, columns.as_deref(), threads))?;
+#[pyo3(signature = (pattern, columns = None, mmap = false))]
+pub(super) fn load(py: Python<'_>, pattern: &str, columns: Option<Vec<String>>, mmap: bool) -> PyResult<Table> {
+    let options = LoadOptions { columns, threads: zenith::env::processors(), mmap };
+    let table = call(py, "load", || zenith::table::load(pattern, &options))?;
     Ok(Table { table })
+}
+
+/// The class of the format that a name tells, and its delimiter where it has one.
+#[pyfunction]
+pub(super) fn format_of(name: &str) -> Option<(&'static str, Option<char>)> {
+    FileFormat::of_name(name).map(|format| match format {
+        FileFormat::Parquet => ("Parquet", None),
+        FileFormat::ArrowIpc => ("ArrowIpc", None),
+        FileFormat::Csv { delimiter } => ("Csv", Some(delimiter)),
+        FileFormat::Tokens => ("Tokens", None),
+    })
+}
+
+/// What names can end in.
+#[pyfunction]
+pub(super) fn suffixes() -> &'static str {
+    FileFormat::SUFFIXES
 }

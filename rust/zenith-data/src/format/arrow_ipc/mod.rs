@@ -10,6 +10,7 @@ mod layout;
 mod message;
 mod open;
 mod plan;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub use whole::record_batches;
 
 use crate::Result;
 use crate::dataset::{Block, Dataset};

@@ -10,6 +10,7 @@ mod infer;
 mod number;
 mod open;
 mod parse;
+mod table;
 mod text;
 mod zstd;
 
@@ -150,15 +151,21 @@ impl Dataset for Csv {
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-        let (source, file, place) = self.place(block);
-        let bytes = bytes.first().ok_or_else(|| Error::internal("a block of text came without bytes"))?;
-        let text = match file.compression {
-            Compression::None => bytes.clone(),
-            _ => unpack(file, place, bytes)?,
-        };
+        let (source, _, place) = self.place(block);
+        let text = block_text(self, block, bytes)?;
         self.parser
             .parse(&text, place.line, rows)
             .map_err(|error| error.in_file(&self.sources[source as usize].location))
+    }
+}
+
+/// The text of a block from the bytes of its range.
+fn block_text(csv: &Csv, block: usize, bytes: &[Bytes]) -> Result<Bytes> {
+    let (source, file, place) = csv.place(block);
+    let bytes = bytes.first().ok_or_else(|| Error::internal("a block of text came without bytes"))?;
+    match file.compression {
+        Compression::None => Ok(bytes.clone()),
+        _ => unpack(file, place, bytes).map_err(|error| error.in_file(&csv.sources[source as usize].location)),
     }
 }
 

@@ -74,6 +74,18 @@ impl Parser {
         Self { dialect, null_values, columns, stride, has_text }
     }
 
+    pub(super) fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.columns.iter().map(|column| column.name.as_str()).collect()
+    }
+
+    pub(super) fn is_null(&self, field: &FieldText<'_>) -> bool {
+        self.is_null_value(field.content.trim_ascii())
+    }
+
     fn is_null_value(&self, trimmed: &[u8]) -> bool {
         trimmed.is_empty() || self.null_values.iter().any(|null| null == trimmed)
     }
