@@ -1,6 +1,6 @@
 //! Which columns become which fields: options and a schema, resolved into outputs that know their place in a row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema, TimeUnit};
 
@@ -88,8 +88,7 @@ enum Class {
 impl Projection {
     /// Resolves `options` against the columns of a file.
     pub fn new(schema: &ArrowSchema, options: &ColumnOptions) -> Result<Self> {
-        let mut resolver =
-            Resolver { options, available: flatten(schema.fields())?, leaves: Vec::new(), used: BTreeSet::new() };
+        let mut resolver = Resolver::new(options, flatten(schema.fields())?);
         let mut plans = Vec::new();
         for (name, source) in &options.stack {
             let mut leaves = Vec::new();
@@ -166,17 +165,31 @@ struct FieldPlan {
 struct Resolver<'a> {
     options: &'a ColumnOptions,
     available: Vec<Leaf>,
+    /// The numbers of the columns under their names: there may be a hundred thousand.
+    by_name: HashMap<String, Vec<usize>>,
+    /// Leaves of the projection, by their number among the available ones.
+    places: HashMap<usize, usize>,
     leaves: Vec<usize>,
     /// Names in `dtypes` and `nulls` that were met.
     used: BTreeSet<String>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(options: &'a ColumnOptions, available: Vec<Leaf>) -> Self {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (number, leaf) in available.iter().enumerate() {
+            // A struct's name stands for all its members.
+            let ends = leaf.name.match_indices('.').map(|(end, _)| end).chain([leaf.name.len()]);
+            for end in ends {
+                by_name.entry(leaf.name[..end].to_owned()).or_default().push(number);
+            }
+        }
+        Self { options, available, by_name, places: HashMap::new(), leaves: Vec::new(), used: BTreeSet::new() }
+    }
+
     /// The columns that `name` stands for: itself, or the members of a struct.
     fn find(&self, name: &str) -> Result<Vec<usize>> {
-        let prefix = format!("{name}.");
-        let matches = |leaf: &Leaf| leaf.name == name || leaf.name.starts_with(&prefix);
-        let found: Vec<usize> = (0..self.available.len()).filter(|&i| matches(&self.available[i])).collect();
+        let found = self.by_name.get(name).cloned().unwrap_or_default();
         if found.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -202,9 +215,12 @@ impl Resolver<'_> {
                     .map_err(|error| error.in_field(&self.available[leaf].name))
             })
             .collect::<Result<Vec<_>>>()?;
-        for (i, leaf) in leaves.iter().enumerate() {
-            let duplicate = self.available.iter().filter(|other| other.name == self.available[*leaf].name).count() > 1;
-            if duplicate || leaves[..i].contains(leaf) {
+        let mut seen = BTreeSet::new();
+        for leaf in &leaves {
+            let name_of = |number: &usize| &self.available[*number].name;
+            let twins = self.by_name.get(name_of(leaf)).into_iter().flatten();
+            let duplicate = twins.filter(|number| name_of(number) == name_of(leaf)).count() > 1;
+            if duplicate || !seen.insert(*leaf) {
                 let why = format!("column {:?} occurs twice", self.available[*leaf].name);
                 return Err(Error::unsupported(why).in_field(&name));
             }
@@ -326,7 +342,7 @@ impl Resolver<'_> {
                     ) => *index = place,
                     _ => return Err(Error::internal("a field and its place in the row disagree")),
                 }
-                let leaf = self.leaves.iter().position(|&known| known == column).unwrap_or_else(|| {
+                let leaf = *self.places.entry(column).or_insert_with(|| {
                     self.leaves.push(column);
                     self.leaves.len() - 1
                 });
@@ -341,7 +357,8 @@ impl Resolver<'_> {
         let fills: &[(String, Fill)] = if let Nulls::Fill(fills) = &self.options.nulls { fills } else { &[] };
         let dtypes = self.options.dtypes.iter().map(|(name, _)| ("dtypes", name));
         for (option, name) in dtypes.chain(fills.iter().map(|(name, _)| ("nulls", name))) {
-            let known = self.available.iter().any(|leaf| leaf.name == *name);
+            let named = self.by_name.get(name).into_iter().flatten();
+            let known = named.into_iter().any(|&number| self.available[number].name == *name);
             if !known && !self.used.contains(name) {
                 return Err(Error::invalid(format!(
                     "{option}: there is no column {name:?}. There are: {}",

@@ -1,5 +1,7 @@
 //! Opening: every file indexed (or its index found in the sidecar), types settled over all of them, columns chosen.
 
+use std::collections::{HashMap, HashSet};
+
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -120,27 +122,36 @@ fn names(sources: &[Source], files: &[FileIndex], options: &CsvOptions) -> Resul
 
 /// The types of the columns: as the user gave them, or else as their values in all files ask for.
 fn schema(names: &[String], files: &[FileIndex], options: &CsvOptions) -> Result<ArrowSchema> {
-    if let Some(unknown) = options.text.iter().find(|name| !names.contains(name)) {
+    let known: HashSet<&String> = names.iter().collect();
+    if let Some(unknown) = options.text.iter().find(|name| !known.contains(name)) {
         return Err(Error::new(ErrorKind::NotFound, format!("dtypes: there is no column {unknown:?}")));
     }
+    let given = given(options);
+    let text: HashSet<&String> = options.text.iter().collect();
     let fields = names.iter().enumerate().map(|(column, name)| {
         let seen = files.iter().filter_map(|file| file.seen.get(column).copied()).fold(Seen::default(), Seen::and);
-        let data_type = if options.text.contains(name) {
+        let data_type = if text.contains(name) {
             DataType::Utf8
         } else {
-            given(name, options).map_or_else(|| seen.data_type(), arrow_type)
+            given.get(name.as_str()).map_or_else(|| seen.data_type(), |&dtype| arrow_type(dtype))
         };
         ArrowField::new(name, data_type, true)
     });
     Ok(ArrowSchema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The element type that the user chose for a column, or for the field that it is stacked into.
-fn given(name: &str, options: &CsvOptions) -> Option<DType> {
+/// The element types that the user chose for columns, or for the fields that they are stacked into.
+fn given(options: &CsvOptions) -> HashMap<&str, DType> {
     let select = &options.select;
-    let chosen = |name: &str| select.dtypes.iter().find(|(key, _)| key == name).map(|(_, dtype)| *dtype);
-    let fields = select.stack.iter().filter(|(_, of)| of.names().iter().any(|column| column == name));
-    chosen(name).or_else(|| fields.map(|(field, _)| field).find_map(|field| chosen(field)))
+    let chosen: HashMap<&str, DType> = select.dtypes.iter().map(|(name, dtype)| (name.as_str(), *dtype)).collect();
+    let mut given = HashMap::new();
+    for (field, of) in &select.stack {
+        if let Some(&dtype) = chosen.get(field.as_str()) {
+            given.extend(of.names().iter().map(|column| (column.as_str(), dtype)));
+        }
+    }
+    given.extend(chosen);
+    given
 }
 
 fn arrow_type(dtype: DType) -> DataType {

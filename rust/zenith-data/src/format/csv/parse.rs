@@ -1,5 +1,7 @@
 //! The text of a block to rows. Text is row-major as rows are, so a value goes straight to its place.
 
+use std::collections::HashMap;
+
 use lexical_core::FromLexical;
 
 use super::dialect::{Dialect, FieldText};
@@ -51,10 +53,12 @@ impl Parser {
     ) -> Self {
         let mut columns: Vec<ColumnPlan> =
             names.iter().map(|name| ColumnPlan { name: name.clone(), way: Way::Skip, outputs: Vec::new() }).collect();
+        // Of two columns of one name the projection takes neither.
+        let numbers: HashMap<&str, usize> =
+            names.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
         for output in projection.outputs() {
-            let leaf = &projection.leaves()[output.leaf].name;
-            if let Some(column) = columns.iter_mut().find(|column| column.name == *leaf) {
-                column.outputs.push(output.target.clone());
+            if let Some(&number) = numbers.get(projection.leaves()[output.leaf].name.as_str()) {
+                columns[number].outputs.push(output.target.clone());
             }
         }
         for column in &mut columns {
