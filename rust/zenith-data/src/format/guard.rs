@@ -9,16 +9,14 @@ use crate::{Error, Result};
 /// after an error, which every caller does: a block that failed to decode is never used.
 pub fn guard<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        Err(Error::corrupt(format!("{what} cannot be decoded ({}). Restore the file", message_of(&*payload))))
+        Err(Error::corrupt(format!("{what} cannot be decoded ({}). Restore the file", panic_text(&*payload))))
     })
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the decoder gave no reason")
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason was given")
 }
 
 #[cfg(test)]

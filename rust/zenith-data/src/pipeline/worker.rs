@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::Shared;
 use super::assemble::{self, Scratch};
 use super::coordinator::Task;
+use crate::format::guard::panic_text;
 use crate::gather::decode_block;
 use crate::memory::BatchMemory;
 use crate::plan::BlockUse;
@@ -86,8 +87,6 @@ fn add_since<M: BatchMemory>(shared: &Shared<M>, counter: &AtomicU64, started: u
 /// Runs `task`; a panic in it (a bug here or in a decoder) becomes an error instead of a lost thread.
 pub(crate) fn caught<T>(task: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(task)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(Error::internal(format!("the engine panicked: {text}. Please report this")))
+        Err(Error::internal(format!("the engine panicked: {}. Please report this", panic_text(&*panic))))
     })
 }
