@@ -90,11 +90,20 @@ impl Gzip {
 
     /// Reads a member's header; `false` where there is none.
     fn header(&mut self, feed: &mut Feed<'_>) -> Result<bool> {
+        let mut padded = false;
+        // Zeros behind the last member are padding, as gzip itself takes them.
+        while feed.offset() > 0 && !feed.peek(1)?.is_empty() && feed.peek(1)?.iter().all(|&byte| byte == 0) {
+            let zeros = feed.peek(1)?.len();
+            feed.consume(zeros);
+            padded = true;
+        }
         let offset = feed.offset();
         let bytes = feed.peek(HEADER_BYTES_MAX)?;
-        // Zeros behind the last member are padding, as gzip itself takes them.
-        if bytes.iter().all(|&byte| byte == 0) && (offset > 0 || bytes.is_empty()) {
+        if bytes.is_empty() {
             return Ok(false);
+        }
+        if padded {
+            return Err(Error::corrupt("zeros stand before what follows, which is no gzip data. Restore the file"));
         }
         let length = header_length(bytes)?;
         feed.consume(length);

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Block, Dataset};
 use crate::field::Schema;
+use crate::format::guard::guard;
 use crate::format::options::ColumnOptions;
 use crate::format::projection::Projection;
 use crate::rows::Rows;
@@ -165,7 +166,8 @@ fn block_text(csv: &Csv, block: usize, bytes: &[Bytes]) -> Result<Bytes> {
     let bytes = bytes.first().ok_or_else(|| Error::internal("a block of text came without bytes"))?;
     match file.compression {
         Compression::None => Ok(bytes.clone()),
-        _ => unpack(file, place, bytes).map_err(|error| error.in_file(&csv.sources[source as usize].location)),
+        _ => guard("the compressed text", || unpack(file, place, bytes))
+            .map_err(|error| error.in_file(&csv.sources[source as usize].location)),
     }
 }
 

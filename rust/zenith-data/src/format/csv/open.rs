@@ -12,6 +12,7 @@ use super::{Csv, CsvOptions};
 use crate::dataset::{Block, Ports};
 use crate::field::DType;
 use crate::format::ends;
+use crate::format::guard::guard;
 use crate::format::projection::{Projection, Target};
 use crate::rows::RowLayout;
 use crate::sidecar::{self, Task};
@@ -76,7 +77,7 @@ fn index_of(ports: Ports<'_>, sources: &[Source], index: u32, options: &CsvOptio
     let key = sidecar::key(INDEX_KIND, source, &dialect)?;
     let task = Task { key, title: format!("indexing {}", source.name), bytes: source.len };
     sidecar::value(ports.sidecar, &task, &mut |progress| {
-        FileIndex::build(ports.storage, sources, index, options, progress)
+        guard("the text", || FileIndex::build(ports.storage, sources, index, options, progress))
     })
 }
 

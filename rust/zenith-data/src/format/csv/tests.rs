@@ -89,6 +89,20 @@ fn every_row_is_found_plain_and_compressed() {
 }
 
 #[test]
+fn nothing_is_lost_behind_padding() {
+    let (text, _) = sheet(50);
+    for zeros in [1, 100, 5 << 20] {
+        let padded = [gzip(&text), vec![0; zeros]].concat();
+        let storage = MemoryStorage::new().with("t.csv.gz", padded.clone());
+        assert_eq!(open(&storage, &CsvOptions::default()).unwrap().blocks()[0].rows, 50);
+        for behind in [gzip(&text), b"x".to_vec()] {
+            let storage = MemoryStorage::new().with("t.csv.gz", [padded.clone(), behind].concat());
+            assert_eq!(open(&storage, &CsvOptions::default()).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+}
+
+#[test]
 fn one_frame_of_zstd_is_one_block() {
     let (text, expected) = sheet(200_000);
     let storage = MemoryStorage::new().with("one", zstd_frames(&text, text.len()));
