@@ -29,7 +29,7 @@ BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
 	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
 
-.PHONY: help setup demo test lint format bench wheel audit-wheel torch-matrix clean
+.PHONY: help setup demo test lint format sanitize bench wheel audit-wheel torch-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -68,6 +68,10 @@ format: $(REQUIREMENTS) ## Format Rust, Python and C++.
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 	.venv/bin/clang-format -i $(shell find cpp -name '*.h' -o -name '*.cpp')
+
+sanitize: ## Run the tests of the crates with unsafe code under AddressSanitizer; needs a nightly Rust.
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --locked --target-dir target/sanitize \
+		--target $$(rustc -vV | sed -n 's/host: //p') -p zenith-host -p zenith-io
 
 bench: setup ## Compare loaders on this machine, peers in an environment of their own: make bench ARGS="...".
 	$(PY) -m benchmarks.loaders.environment
