@@ -4,8 +4,11 @@
 pub mod arrow_ipc;
 pub mod cast;
 pub mod columns;
+pub mod filter;
+pub mod literal;
 pub mod options;
 pub mod parquet;
+pub mod partition;
 pub mod projection;
 pub mod tokens;
 
@@ -14,5 +17,8 @@ mod json;
 mod ranges;
 
 pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
+pub use filter::{Condition, Filters, Test};
+pub use literal::Literal;
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
 pub use parquet::{Parquet, ParquetOptions};
+pub use partition::Partitioning;
