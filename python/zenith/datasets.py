@@ -20,6 +20,7 @@ from zenith import _platform as _platform  # isort: split
 
 from zenith import _engine
 from zenith.errors import DatasetChangedError
+from zenith.filters import Filters, conditions
 from zenith.values import field_values, rows_of
 
 PathLike = str | os.PathLike[str]
@@ -249,6 +250,12 @@ class Parquet(Dataset):
         ragged: how variable lists are delivered: ``"list"`` (one array a sample) or ``"pad"`` (with ``pad_value`` to
             ``pad_length``; a longer list is an error).
         decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
+        filters: only rows that meet these conditions, in pyarrow's form: ``[("year", ">=", 2020), ("kind", "in", {"a"})]``
+            (all must hold), or a list of such lists (one must hold). Operators are ``==``, ``=``, ``!=``, ``<``, ``<=``,
+            ``>``, ``>=``, ``in`` and ``not in``; columns need not be delivered; a missing value meets no condition.
+            Values are bool, int, float, Decimal, str, bytes, date or datetime, and must fit the type of the column.
+        partitioning: ``"hive"``: directories such as ``year=2024`` are columns too, int64 where every value is an
+            integer, else text.
 
     Raises:
         zenith.NotFoundError: no file, or a column that does not exist.
@@ -267,8 +274,12 @@ class Parquet(Dataset):
         pad_value: float = 0,
         pad_length: int | None = None,
         decimals: str = "error",
+        filters: Filters | None = None,
+        partitioning: str | None = None,
     ) -> None:
         options = _column_options(columns, stack, dtypes, nulls, ragged, pad_value, pad_length, decimals)
+        options["filters"] = conditions(filters)
+        options["partitioning"] = partitioning
         super().__init__({"format": "Parquet", "paths": _paths(paths), "options": options})
 
 

@@ -114,3 +114,13 @@ def test_a_cut_file_is_a_typed_error(tmp_path: Path, parquet_table: pa.Table, ki
         path.write_bytes(whole[:length])
         with pytest.raises(zenith.CorruptError):
             zenith.ArrowIpc(path)
+
+
+def test_lists_of_codes(tmp_path: Path) -> None:
+    """Lists whose items are codes of a dictionary of numbers."""
+    values = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 1], pa.int8()), pa.array([5, -7]))
+    path = write(pa.table({"l": pa.ListArray.from_arrays([0, 2, 2, 4], values)}), tmp_path, "file")
+    dataset = zenith.ArrowIpc(path, nulls={"l": 9})
+    expected = [[5, -7], [], [9, -7]]
+    assert [sample["l"].tolist() for sample in dataset.__getitems__([0, 1, 2])] == expected
+    assert [value.tolist() for batch in DataLoader(dataset, batch_size=2) for value in batch["l"]] == expected

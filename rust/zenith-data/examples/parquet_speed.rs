@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zenith_data::dataset::Dataset;
+use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::format::{Parquet, ParquetOptions};
 use zenith_data::rows::{RowLayout, RowPool, Rows};
+use zenith_data::sidecar::NoSidecar;
 use zenith_data::storage::Storage;
 use zenith_data::testing::MemoryStorage;
 
@@ -16,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let repeats: usize = arguments.next().map_or(Ok(5), |text| text.parse())?;
     let storage = MemoryStorage::new().with("speed.parquet", std::fs::read(path)?);
     let opened = Instant::now();
-    let dataset = Parquet::open(&storage, storage.sources(), ParquetOptions::default())?;
+    let dataset =
+        Parquet::open(Ports { storage: &storage, sidecar: &NoSidecar }, storage.sources(), &ParquetOptions::default())?;
     println!("opened in {:?}: {} blocks", opened.elapsed(), dataset.blocks().len());
     let layout = Arc::new(RowLayout::new(dataset.schema()));
     let pool = RowPool::new(64);

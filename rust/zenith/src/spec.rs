@@ -65,9 +65,7 @@ impl DatasetSpec {
     pub fn open(&self, ports: Ports<'_>) -> Result<Arc<dyn Dataset>> {
         let storage = ports.storage;
         Ok(match self {
-            Self::Parquet { paths, options } => {
-                Arc::new(Parquet::open(storage, list(storage, paths)?, options.clone())?)
-            }
+            Self::Parquet { paths, options } => Parquet::open(ports, list(storage, paths)?, options)?,
             Self::ArrowIpc { paths, options } => {
                 Arc::new(ArrowIpc::open(storage, list(storage, paths)?, options.clone())?)
             }

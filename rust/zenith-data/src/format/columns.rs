@@ -202,7 +202,9 @@ fn append_scalars(
         let first = (0..nulls.len()).find(|&i| nulls.is_null(i)).unwrap_or(0);
         return Err((null_error(), first / per_row));
     }
-    let (natural, bytes) = natural_values(array).map_err(|(error, at)| (error, at / per_row))?;
+    // The items of a list may be codes of a dictionary.
+    let array = plain_values(array).map_err(|error| (error, 0))?;
+    let (natural, bytes) = natural_values(&array).map_err(|(error, at)| (error, at / per_row))?;
     let start = out.len();
     let Some(nulls) = nulls else {
         return cast_append(&bytes, natural, dtype, out).map_err(|m| (misfit(&m.value, dtype), m.index / per_row));

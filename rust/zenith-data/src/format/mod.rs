@@ -5,8 +5,11 @@ pub mod arrow_ipc;
 pub mod cast;
 pub mod columns;
 pub mod csv;
+pub mod filter;
+pub mod literal;
 pub mod options;
 pub mod parquet;
+pub mod partition;
 pub mod projection;
 pub mod tokens;
 
@@ -17,5 +20,8 @@ mod ranges;
 
 pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use csv::{Csv, CsvOptions};
+pub use filter::{Condition, Filters, Test};
+pub use literal::Literal;
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
 pub use parquet::{Parquet, ParquetOptions};
+pub use partition::Partitioning;

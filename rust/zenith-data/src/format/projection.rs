@@ -371,7 +371,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// The columns of a schema with structs taken apart.
-fn flatten(fields: &Fields) -> Result<Vec<Leaf>> {
+pub(crate) fn flatten(fields: &Fields) -> Result<Vec<Leaf>> {
     fn walk(fields: &Fields, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) -> Result<()> {
         if path.len() >= DEPTH_MAX {
             return Err(Error::unsupported(format!("structs are nested more than {DEPTH_MAX} deep")));

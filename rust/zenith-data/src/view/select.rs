@@ -7,6 +7,7 @@
 use std::ops::Range as Span;
 use std::sync::Arc;
 
+use arrow::buffer::BooleanBuffer;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -43,6 +44,8 @@ enum Picked {
     All,
     Runs(Box<[Span<u32>]>),
     List(Box<[u32]>),
+    /// Those whose bit is set, the block's first being this one.
+    Marked(u64, BooleanBuffer),
     /// What the split draws among the rows of the block, whose first is this sample of the dataset below.
     Drawn(u64, Arc<Draw>),
 }
@@ -107,6 +110,29 @@ impl Select {
                 blocks.push(part_of(below, count));
             }
             first += below.rows;
+        }
+        Ok(Self::with_cuts(base, cuts, blocks, None, hash))
+    }
+
+    /// The samples whose bit in `marks` is set, counted as they stand in the blocks.
+    pub(crate) fn marked(base: Arc<dyn Dataset>, marks: &BooleanBuffer) -> Result<Self> {
+        let mut hash = Xxh3::new();
+        hash.update(b"marked");
+        hash.update(base.fingerprint().as_bytes());
+        let (mut cuts, mut blocks) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for (block, below) in base.blocks().iter().enumerate() {
+            let end = first + rows_of(below)? as usize;
+            if end > marks.len() {
+                return Err(Error::internal("a selection has fewer marks than samples"));
+            }
+            let count = marks.slice(first, end - first).count_set_bits() as u64;
+            if count > 0 {
+                let rows = if count == below.rows { Picked::All } else { Picked::Marked(first as u64, marks.clone()) };
+                cuts.push(Cut { block, rows });
+                blocks.push(part_of(below, count));
+            }
+            first = end;
         }
         Ok(Self::with_cuts(base, cuts, blocks, None, hash))
     }
@@ -314,6 +340,10 @@ impl Dataset for Select {
             Picked::All => Ok(()),
             Picked::Runs(runs) => runs.iter().cloned().try_for_each(copy),
             Picked::List(list) => list.iter().try_for_each(|&row| copy(row..row + 1)),
+            Picked::Marked(first, marks) => marks
+                .slice(*first as usize, promised as usize)
+                .set_slices()
+                .try_for_each(|(start, end)| copy(start as u32..end as u32)),
             Picked::Drawn(first, draw) => draw.for_each_run(*first, promised as u32, copy),
         }
     }

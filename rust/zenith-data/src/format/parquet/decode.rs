@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use arrow::array::ArrayRef;
 use bytes::Bytes;
 use parquet::file::metadata::ColumnChunkMetaData;
 
@@ -15,6 +16,7 @@ use crate::field::DType;
 use crate::format::cast::{Values, cast_append};
 use crate::format::columns::{find_leaf, misfit, null_error};
 use crate::format::guard::guard;
+use crate::format::partition::Partitions;
 use crate::format::projection::Target;
 use crate::rows::Rows;
 use crate::{Error, Result};
@@ -40,7 +42,7 @@ impl Parquet {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let result = Chunks::new(&self.ranges(block), bytes, source.len).and_then(|chunks| {
             let file = &self.files[place.file as usize];
-            let decoder = Decoder { file, place, count, chunks: Arc::new(chunks) };
+            let decoder = Decoder { file, partitions: &self.partitions, place, count, chunks: Arc::new(chunks) };
             guard("the row group", || decoder.decode(&mut buffers, rows))
         });
         if result.is_ok() {
@@ -55,6 +57,7 @@ impl Parquet {
 
 struct Decoder<'a> {
     file: &'a FileEntry,
+    partitions: &'a Partitions,
     place: &'a BlockPlace,
     count: usize,
     chunks: Arc<Chunks>,
@@ -139,46 +142,57 @@ impl Decoder<'_> {
     /// Reads the leaves that are left by the general path.
     fn read_general(&self, is_stored: &[bool], buffers: &mut Buffers, rows: &mut Rows) -> Result<()> {
         let plan = &self.file.plan;
-        let left: Vec<usize> = (0..is_stored.len()).filter(|&leaf| !is_stored[leaf]).collect();
+        let (constant, left): (Vec<usize>, Vec<usize>) = (0..is_stored.len())
+            .filter(|&leaf| !is_stored[leaf])
+            .partition(|&leaf| plan.leaves[leaf].partition.is_some());
+        for leaf in constant {
+            let Some(at) = plan.leaves[leaf].partition else { continue };
+            let array = self.partitions.column(self.place.file as usize, at, self.count);
+            self.append(leaf, &array, 0, buffers, rows)?;
+        }
         if left.is_empty() {
             return Ok(());
         }
         let mut columns: Vec<usize> = left.iter().flat_map(|&leaf| plan.leaves[leaf].columns.clone()).collect();
         columns.sort_unstable();
         for &column in &columns {
-            self.check_pages(column)?;
+            self.spans(column)?.0.iter().try_for_each(check_pages)?;
         }
         let group = Group {
             metadata: &self.file.metadata,
             index: self.place.group as usize,
             chunks: &self.chunks,
-            tables: self.place.pages.as_ref().map(|tables| &tables[..]),
-            plan,
+            tables: self.place.pages.as_ref().map(|tables| (&plan.columns[..], &tables[..])),
+            schema: &plan.schema,
         };
         let window = Window { skip: self.place.skip as usize, take: self.count };
         group.read(&columns, window, |batch, done| {
             for &leaf in &left {
                 let array = find_leaf(&plan.projection.leaves()[leaf], batch)?;
-                let outputs = plan.projection.outputs().iter().enumerate().filter(|(_, output)| output.leaf == leaf);
-                for (place, _) in outputs {
-                    let row = self.place.file_row + done as u64;
-                    plan.projection.append_output(place, &array, row, &mut buffers.built, rows)?;
-                }
+                self.append(leaf, &array, done, buffers, rows)?;
             }
             Ok(())
         })
     }
 
-    /// Looks at every page header, as the general reader allocates what they claim.
-    fn check_pages(&self, column: usize) -> Result<()> {
-        for span in self.spans(column)?.0 {
-            let mut walk = Walk::new(&span);
-            while let Some(header) = walk.next_header()? {
-                check_counts(&header)?;
-            }
+    /// Appends the values of a leaf, `done` rows of the block being before them, to all outputs that it has.
+    fn append(&self, leaf: usize, array: &ArrayRef, done: usize, buffers: &mut Buffers, rows: &mut Rows) -> Result<()> {
+        let projection = &self.file.plan.projection;
+        for (place, _) in projection.outputs().iter().enumerate().filter(|(_, output)| output.leaf == leaf) {
+            let row = self.place.file_row + done as u64;
+            projection.append_output(place, array, row, &mut buffers.built, rows)?;
         }
         Ok(())
     }
+}
+
+/// Looks at every page header of a part of a column, as the general reader allocates what they claim.
+pub(super) fn check_pages(span: &Bytes) -> Result<()> {
+    let mut walk = Walk::new(span);
+    while let Some(header) = walk.next_header()? {
+        check_counts(&header)?;
+    }
+    Ok(())
 }
 
 /// A dictionary has at least a bit for each of its values.

@@ -14,7 +14,7 @@ use super::chunks::Chunks;
 use super::flat::Window;
 use super::index::{PagePlace, PageTable};
 use super::parquet_error;
-use super::plan::FilePlan;
+use super::plan::FileSchema;
 use crate::{Error, Result};
 
 /// Bytes of values aimed at in one batch.
@@ -27,9 +27,9 @@ pub(super) struct Group<'a> {
     pub metadata: &'a ParquetMetaData,
     pub index: usize,
     pub chunks: &'a Arc<Chunks>,
-    /// The pages of each column of the plan, where only a part of the row group is read.
-    pub tables: Option<&'a [PageTable]>,
-    pub plan: &'a FilePlan,
+    /// The columns that `tables` are of, where only a part of the row group is read.
+    pub tables: Option<(&'a [usize], &'a [PageTable])>,
+    pub schema: &'a FileSchema,
 }
 
 impl Group<'_> {
@@ -45,8 +45,8 @@ impl Group<'_> {
         mut each: impl FnMut(&RecordBatch, usize) -> Result<()>,
     ) -> Result<()> {
         let group = self.group();
-        let mask = ProjectionMask::leaves(&self.plan.descriptor, columns.iter().copied());
-        let levels = parquet_to_arrow_field_levels(&self.plan.descriptor, mask, Some(self.plan.arrow.fields()))
+        let mask = ProjectionMask::leaves(&self.schema.descriptor, columns.iter().copied());
+        let levels = parquet_to_arrow_field_levels(&self.schema.descriptor, mask, Some(self.schema.arrow.fields()))
             .map_err(parquet_error)?;
         let bytes: u64 = columns.iter().map(|&column| group.column(column).uncompressed_size().max(0) as u64).sum();
         let per_row = bytes / (group.num_rows().max(1) as u64);
@@ -78,8 +78,7 @@ impl RowGroups for Group<'_> {
     }
 
     fn column_chunks(&self, column: usize) -> parquet::errors::Result<Box<dyn PageIterator>> {
-        let at = self.plan.columns.binary_search(&column).ok();
-        let table = self.tables.zip(at).and_then(|(tables, at)| tables.get(at));
+        let table = self.tables.and_then(|(columns, tables)| tables.get(columns.binary_search(&column).ok()?));
         let locations = table.map(|table| {
             let location = |page: &PagePlace| PageLocation {
                 offset: page.offset as i64,

@@ -88,7 +88,7 @@ pub(super) fn find_pages(
     if chunks.iter().all(|chunk| index_range(chunk, sources[file].len).is_some()) {
         return read_indexes(storage, sources, file, &chunks, rows).map(Some);
     }
-    if plan.columns.iter().any(|&column| plan.descriptor.column(column).max_rep_level() > 0) {
+    if plan.columns.iter().any(|&column| plan.schema.descriptor.column(column).max_rep_level() > 0) {
         return Ok(None);
     }
     let mut walks: Vec<HeaderWalk> = plan

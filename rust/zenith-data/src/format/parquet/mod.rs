@@ -5,6 +5,7 @@
 mod blocks;
 mod chunks;
 mod decode;
+mod filtered;
 mod flat;
 mod footer;
 mod general;
@@ -27,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Block, Dataset};
 use crate::field::Schema;
+use crate::format::filter::Filters;
 use crate::format::options::ColumnOptions;
+use crate::format::partition::{Partitioning, Partitions};
 use crate::format::projection::Projection;
 use crate::format::ranges::merge;
 use crate::rows::Rows;
@@ -42,12 +45,19 @@ use plan::FilePlan;
 pub struct ParquetOptions {
     #[serde(flatten)]
     pub select: ColumnOptions,
+    /// Which rows are wanted; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Filters,
+    /// Whether the names of directories hold columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
 }
 
 /// Opened Parquet files of one schema.
 #[derive(Debug)]
 pub struct Parquet {
     sources: Vec<Source>,
+    partitions: Partitions,
     projection: Projection,
     files: Vec<FileEntry>,
     blocks: Vec<Block>,
@@ -61,6 +71,7 @@ pub struct Parquet {
 struct FileEntry {
     metadata: ParquetMetaData,
     plan: Arc<FilePlan>,
+    footer_hash: u128,
 }
 
 /// Reads and checks the footers of `sources` (sizes, offsets, counts, nesting), for readers of whole files that would

@@ -7,26 +7,28 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::footer::{Footer, read_footers};
 use super::index::{self, PageTable};
-use super::plan::FilePlan;
+use super::plan::{FilePlan, FileSchema};
 use super::{BlockPlace, FileEntry, Parquet, ParquetOptions, blocks};
 use crate::dataset::Block;
+use crate::format::partition::Partitions;
 use crate::format::projection::Target;
 use crate::storage::{Source, Storage};
 use crate::{Error, ErrorKind, Result};
 
 /// Row groups with more decoded bytes than this are refused where they cannot be read in parts.
-const WHOLE_BYTES_MAX: u64 = 4 << 30;
+pub(super) const WHOLE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes that a value of varying size costs beyond its own.
 const VARYING_BYTES: u64 = 8;
 
 impl Parquet {
-    /// Opens `sources`, reading their footers only.
-    pub fn open(storage: &dyn Storage, sources: Vec<Source>, options: ParquetOptions) -> Result<Parquet> {
+    /// Opens all rows of `sources`, reading their footers only.
+    pub(super) fn open_all(storage: &dyn Storage, sources: Vec<Source>, options: &ParquetOptions) -> Result<Parquet> {
         if sources.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "there are no Parquet files to open"));
         }
         let mut opening = Opening {
-            options: &options,
+            options,
+            partitions: Partitions::read(options.partitioning, &sources)?,
             storage,
             sources: &sources,
             files: Vec::new(),
@@ -37,14 +39,14 @@ impl Parquet {
         read_footers(storage, &sources, |index, footer| {
             opening.add(index, footer).map_err(|error| error.in_file(&sources[index].name))
         })?;
-        let Opening { files, blocks, places, mut hash, .. } = opening;
+        let Opening { partitions, files, blocks, places, mut hash, .. } = opening;
         let Some(first) = files.first() else { return Err(Error::internal("no file was opened")) };
         let projection = first.plan.projection.clone();
         let described =
-            serde_json::to_vec(&(projection.schema(), &options)).map_err(|error| Error::internal(error.to_string()))?;
+            serde_json::to_vec(&(projection.schema(), options)).map_err(|error| Error::internal(error.to_string()))?;
         hash.update(&described);
         let fingerprint = format!("{:032x}", hash.digest128());
-        Ok(Parquet { sources, projection, files, blocks, places, fingerprint, buffers: Default::default() })
+        Ok(Parquet { sources, partitions, projection, files, blocks, places, fingerprint, buffers: Default::default() })
     }
 }
 
@@ -57,6 +59,7 @@ struct Cuts {
 
 struct Opening<'a> {
     options: &'a ParquetOptions,
+    partitions: Partitions,
     storage: &'a dyn Storage,
     sources: &'a [Source],
     files: Vec<FileEntry>,
@@ -70,13 +73,19 @@ impl Opening<'_> {
         let source = &self.sources[index];
         let metadata = footer.metadata;
         let plan = self.plan(&metadata)?;
-        check_row_groups(&metadata, &plan, source.len)?;
+        check_row_counts(&metadata)?;
+        check_chunks(&metadata, &plan.schema, &plan.columns, source.len)?;
         self.hash.update(source.name.as_bytes());
         self.hash.update(&[0]);
         for number in [source.len, metadata.file_metadata().num_rows() as u64] {
             self.hash.update(&number.to_le_bytes());
         }
         self.hash.update(&footer.hash.to_le_bytes());
+        for value in self.partitions.values(index) {
+            self.hash.update(value.as_deref().map_or("", |_| "=").as_bytes());
+            self.hash.update(value.as_deref().unwrap_or_default().as_bytes());
+            self.hash.update(&[0]);
+        }
         let mut file_row = 0;
         for group in 0..metadata.num_row_groups() {
             let rows = metadata.row_group(group).num_rows() as u64;
@@ -86,7 +95,7 @@ impl Opening<'_> {
             }
             file_row += rows;
         }
-        self.files.push(FileEntry { metadata, plan });
+        self.files.push(FileEntry { metadata, plan, footer_hash: footer.hash });
         Ok(())
     }
 
@@ -133,7 +142,7 @@ impl Opening<'_> {
                 return Ok(last.plan.clone());
             }
         }
-        let plan = FilePlan::new(metadata, &self.options.select)?;
+        let plan = FilePlan::new(metadata, &self.options.select, &self.partitions)?;
         if let Some(first) = self.files.first() {
             first.plan.projection.check_same(&plan.projection)?;
         }
@@ -147,34 +156,14 @@ pub(super) fn chunk_range(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
     Some((u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?))
 }
 
-fn check_row_groups(metadata: &ParquetMetaData, plan: &FilePlan, file_len: u64) -> Result<()> {
+fn check_row_counts(metadata: &ParquetMetaData) -> Result<()> {
     let mut total = 0i64;
     for (index, group) in metadata.row_groups().iter().enumerate() {
-        let wrong = |why: String| Error::corrupt(format!("{why}. Restore the file")).in_block(index as u64);
         let rows = group.num_rows();
         total = match total.checked_add(rows) {
             Some(total) if rows >= 0 => total,
-            _ => return Err(wrong(format!("the row group claims {rows} rows"))),
+            _ => return Err(wrong(format!("the row group claims {rows} rows"), index)),
         };
-        for &column in &plan.columns {
-            let Some(chunk) = group.columns().get(column) else {
-                return Err(wrong(format!("the row group has {} columns", group.num_columns())));
-            };
-            let name = chunk.column_path().string();
-            let range =
-                chunk_range(chunk).filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= file_len));
-            if range.is_none() {
-                return Err(wrong("the column chunk lies outside the file".into()).in_field(&name));
-            }
-            if plan.descriptor.column(column).max_rep_level() == 0 && chunk.num_values() != rows {
-                return Err(
-                    wrong(format!("the column has {} values for {rows} rows", chunk.num_values())).in_field(&name)
-                );
-            }
-            if chunk.uncompressed_size() < 0 {
-                return Err(wrong("the column has a negative size".into()).in_field(&name));
-            }
-        }
     }
     if total != metadata.file_metadata().num_rows() {
         let claimed = metadata.file_metadata().num_rows();
@@ -183,6 +172,40 @@ fn check_row_groups(metadata: &ParquetMetaData, plan: &FilePlan, file_len: u64) 
         )));
     }
     Ok(())
+}
+
+/// Refuses column chunks of the given columns that lie outside the file or do not have a value for every row.
+pub(super) fn check_chunks(
+    metadata: &ParquetMetaData,
+    schema: &FileSchema,
+    columns: &[usize],
+    file_len: u64,
+) -> Result<()> {
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        let rows = group.num_rows();
+        for &column in columns {
+            let Some(chunk) = group.columns().get(column) else {
+                return Err(wrong(format!("the row group has {} columns", group.num_columns()), index));
+            };
+            let wrong = |why: String| wrong(why, index).in_field(&chunk.column_path().string());
+            let range =
+                chunk_range(chunk).filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= file_len));
+            if range.is_none() {
+                return Err(wrong("the column chunk lies outside the file".into()));
+            }
+            if schema.descriptor.column(column).max_rep_level() == 0 && chunk.num_values() != rows {
+                return Err(wrong(format!("the column has {} values for {rows} rows", chunk.num_values())));
+            }
+            if chunk.uncompressed_size() < 0 {
+                return Err(wrong("the column has a negative size".into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(why: String, group: usize) -> Error {
+    Error::corrupt(format!("{why}. Restore the file")).in_block(group as u64)
 }
 
 /// What the samples of a row group take, from the widths of dense fields and the sizes of the columns of others.

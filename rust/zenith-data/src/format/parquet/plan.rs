@@ -12,15 +12,45 @@ use super::flat::FlatColumn;
 use super::parquet_error;
 use crate::format::guard::guard;
 use crate::format::options::ColumnOptions;
-use crate::format::projection::{Projection, natural_dtype};
+use crate::format::partition::Partitions;
+use crate::format::projection::{Leaf, Projection, natural_dtype};
 use crate::{Error, Result};
+
+/// What a file says about its columns.
+#[derive(Debug)]
+pub(super) struct FileSchema {
+    pub descriptor: Arc<SchemaDescriptor>,
+    /// The whole schema, dictionaries and views replaced by plain values.
+    pub arrow: ArrowSchema,
+}
+
+impl FileSchema {
+    fn new(metadata: &ParquetMetaData) -> Result<Self> {
+        let file = metadata.file_metadata();
+        let descriptor = file.schema_descr_ptr();
+        let arrow = guard("the schema", || {
+            parquet_to_arrow_schema(&descriptor, file.key_value_metadata()).map_err(parquet_error)
+        })?;
+        let arrow = ArrowSchema::new(arrow.fields().iter().map(|field| plain_field(field)).collect::<Fields>());
+        Ok(Self { descriptor, arrow })
+    }
+
+    /// The columns of the file that hold the values of a leaf, ascending.
+    pub(super) fn columns(&self, leaf: &Leaf) -> Result<Vec<usize>> {
+        let parts = |column: usize| self.descriptor.column(column).path().parts().to_vec();
+        let columns: Vec<usize> =
+            (0..self.descriptor.num_columns()).filter(|&column| parts(column).starts_with(&leaf.path)).collect();
+        if columns.is_empty() {
+            return Err(Error::corrupt("the column has no data in the file").in_field(&leaf.name));
+        }
+        Ok(columns)
+    }
+}
 
 /// The columns of a file that are read.
 #[derive(Debug)]
 pub(super) struct FilePlan {
-    pub descriptor: Arc<SchemaDescriptor>,
-    /// The whole schema, dictionaries and views replaced by plain values.
-    pub arrow: ArrowSchema,
+    pub schema: FileSchema,
     pub projection: Projection,
     /// For each leaf of the projection.
     pub leaves: Vec<LeafPlan>,
@@ -32,32 +62,37 @@ pub(super) struct FilePlan {
 pub(super) struct LeafPlan {
     /// Its columns in the file.
     pub columns: Vec<usize>,
+    /// The column of the directories that it is, if it is none of the file.
+    pub partition: Option<usize>,
     pub flat: Option<FlatColumn>,
 }
 
 impl FilePlan {
-    pub(super) fn new(metadata: &ParquetMetaData, options: &ColumnOptions) -> Result<Self> {
-        let file = metadata.file_metadata();
-        let descriptor = file.schema_descr_ptr();
-        let arrow = guard("the schema", || {
-            parquet_to_arrow_schema(&descriptor, file.key_value_metadata()).map_err(parquet_error)
-        })?;
-        let arrow = ArrowSchema::new(arrow.fields().iter().map(|field| plain_field(field)).collect::<Fields>());
-        let projection = Projection::new(&arrow, options)?;
+    pub(super) fn new(metadata: &ParquetMetaData, options: &ColumnOptions, partitions: &Partitions) -> Result<Self> {
+        let schema = FileSchema::new(metadata)?;
+        let mut fields: Vec<Arc<Field>> = schema.arrow.fields().iter().cloned().collect();
+        for field in &partitions.fields {
+            if fields.iter().any(|known| known.name() == field.name()) {
+                let why = "the column is in the file and in the names of its directories. Rename one of them";
+                return Err(Error::invalid(why).in_field(field.name()));
+            }
+            fields.push(Arc::new(field.clone()));
+        }
+        let projection = Projection::new(&ArrowSchema::new(fields), options)?;
         let mut leaves = Vec::new();
         for leaf in projection.leaves() {
-            let parts = |column: usize| descriptor.column(column).path().parts().to_vec();
-            let columns: Vec<usize> =
-                (0..descriptor.num_columns()).filter(|&column| parts(column).starts_with(&leaf.path)).collect();
-            if columns.is_empty() {
-                return Err(Error::corrupt("the column has no data in the file").in_field(&leaf.name));
-            }
-            leaves.push(LeafPlan { flat: flat(&descriptor, &columns, &leaf.data_type), columns });
+            let partition = leaf.path.first().and_then(|name| partitions.position(name));
+            leaves.push(if partition.is_some() {
+                LeafPlan { columns: Vec::new(), partition, flat: None }
+            } else {
+                let columns = schema.columns(leaf)?;
+                LeafPlan { flat: flat(&schema.descriptor, &columns, &leaf.data_type), partition, columns }
+            });
         }
         let mut columns: Vec<usize> = leaves.iter().flat_map(|leaf| leaf.columns.clone()).collect();
         columns.sort_unstable();
         columns.dedup();
-        Ok(Self { descriptor, arrow, projection, leaves, columns })
+        Ok(Self { schema, projection, leaves, columns })
     }
 }
 

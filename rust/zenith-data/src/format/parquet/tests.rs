@@ -10,7 +10,10 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 
 use super::*;
 use crate::ErrorKind;
+use crate::dataset::Ports;
 use crate::field::{DType, FieldKind};
+use crate::format::filter::{Condition, Test};
+use crate::format::literal::Literal;
 use crate::format::options::{Decimals, Fill, Nulls, Ragged, StackSource};
 use crate::rows::{RowLayout, RowPool, Slot};
 use crate::storage::Storage;
@@ -36,7 +39,7 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 
 fn open(bytes: Vec<u8>, select: ColumnOptions) -> Result<(MemoryStorage, Parquet)> {
     let storage = MemoryStorage::new().with("a.parquet", bytes);
-    let dataset = Parquet::open(&storage, storage.sources(), ParquetOptions { select })?;
+    let dataset = Parquet::open_all(&storage, storage.sources(), &ParquetOptions { select, ..Default::default() })?;
     Ok((storage, dataset))
 }
 
@@ -289,7 +292,7 @@ fn files_of_two_schemas_are_refused_by_name() {
     let open = |columns: &[&str]| {
         let columns = Some(columns.iter().map(|c| (*c).to_owned()).collect());
         let select = ColumnOptions { columns, ..Default::default() };
-        Parquet::open(&storage, storage.sources(), ParquetOptions { select })
+        Parquet::open_all(&storage, storage.sources(), &ParquetOptions { select, ..Default::default() })
     };
     let error = open(&["a"]).unwrap_err();
     assert_eq!((error.place().file.as_deref(), error.place().field.as_deref()), (Some("2.parquet"), Some("a")));
@@ -298,7 +301,7 @@ fn files_of_two_schemas_are_refused_by_name() {
     assert_eq!(dataset.fingerprint().len(), 32);
     assert_ne!(
         dataset.fingerprint(),
-        Parquet::open(&storage, storage.sources()[..1].to_vec(), ParquetOptions::default()).unwrap().fingerprint()
+        Parquet::open_all(&storage, storage.sources()[..1].to_vec(), &ParquetOptions::default()).unwrap().fingerprint()
     );
 }
 
@@ -472,4 +475,36 @@ fn only_what_is_needed_is_read() {
     storage.take_reads();
     decode(&storage, &dataset, 0).unwrap();
     assert!(storage.take_reads().iter().map(|range| range.len).sum::<u64>() < len / 4);
+}
+
+#[test]
+fn filters_read_only_what_they_test_and_only_where_it_may_match() {
+    let ids = |range: std::ops::Range<i32>| -> ArrayRef { Arc::new(Int32Array::from_iter_values(range)) };
+    let wide = |count: i32| -> ArrayRef { Arc::new(Float64Array::from_iter_values((0..count).map(f64::from))) };
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1000)).build();
+    let bytes = write_with(&[batch(vec![("id", ids(0..4000)), ("wide", wide(4000))])], properties);
+    let storage = MemoryStorage::new().with("a.parquet", bytes);
+    let ports = Ports { storage: &storage, sidecar: &crate::sidecar::NoSidecar };
+    let condition = |column: &str, test| Condition { column: column.into(), test };
+    let below = |end: i64| condition("id", Test::Less(Literal::Int(end)));
+    let options = |filters: Filters| ParquetOptions {
+        select: ColumnOptions { columns: Some(vec!["wide".into()]), ..Default::default() },
+        filters,
+        ..Default::default()
+    };
+    let open = |filters: Filters| {
+        storage.take_reads();
+        let dataset = Parquet::open(ports, storage.sources(), &options(filters)).unwrap();
+        (dataset.blocks().iter().map(|block| block.rows).collect::<Vec<_>>(), storage.take_reads())
+    };
+    let (rows, reads) = open(vec![vec![below(1001)]]);
+    assert_eq!(rows, [1000, 1]);
+    // The footer, and the tested column of the two row groups that may match.
+    assert_eq!(reads.len(), 3);
+    assert!(reads[1..].iter().all(|range| range.len < 6000), "{reads:?}");
+    assert_eq!(open(vec![vec![below(0)]]).1.len(), 1);
+    let either = vec![vec![below(1)], vec![condition("id", Test::Equal(Literal::Int(3999)))]];
+    assert_eq!(open(either).0, [1, 1]);
+    let unknown = Parquet::open(ports, storage.sources(), &options(vec![vec![condition("no", Test::In(vec![]))]]));
+    assert_eq!(unknown.unwrap_err().kind(), ErrorKind::NotFound);
 }
