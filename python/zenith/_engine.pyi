@@ -4,6 +4,9 @@ def info() -> str:
 def loader_defaults() -> str:
     """Every option of a loader with its default, as JSON."""
 
+def check_options(options: str) -> None:
+    """Raises for options of a loader, as JSON, that no dataset could make sense of."""
+
 class Dataset:
     def __new__(cls, spec: str) -> Dataset: ...
     @staticmethod

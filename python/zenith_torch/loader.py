@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 import weakref
 from collections.abc import Callable
@@ -41,8 +42,12 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
         rank, world_size: this process among those that share an epoch; from ``torch.distributed`` by default.
         prefetch_bytes: bytes of finished batches that may wait for the consumer.
-        on_error: ``"raise"``, or ``"skip"`` to leave out blocks that cannot be read, and count them.
-        max_bad_samples: samples that may be left out in an epoch before it raises after all.
+        on_error: what to do with a block (row group, record batch) that cannot be read: ``"raise"``; ``"skip"``: count
+            its samples and go on without them (one rank: their places stay empty, so batches are shorter; several:
+            samples of another block are repeated in their places); ``"quarantine"``: skip, and list it in
+            ``quarantine_path``.
+        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
+        quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
@@ -81,6 +86,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         prefetch_bytes: int = 16 << 20,
         on_error: str = "raise",
         max_bad_samples: int | None = None,
+        quarantine_path: str | os.PathLike[str] | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
     ) -> None:
@@ -97,6 +103,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.prefetch_bytes = prefetch_bytes
         self.on_error = on_error
         self.max_bad_samples = max_bad_samples
+        self.quarantine_path = quarantine_path
+        _engine.check_options(json.dumps(self._plain_options()))
         self.map_batch = map_batch
         self.output = output
         self._verdict: Verdict = recognise(
@@ -200,6 +208,19 @@ class DataLoader(torch.utils.data.DataLoader[T]):
                     raise RuntimeError(f"{text}. Make a new DataLoader and load_state_dict() into it.")
         return self._engine_loader
 
+    def _plain_options(self) -> dict[str, Any]:
+        """The keywords that go to the engine as they are."""
+        path = self.quarantine_path
+        return {
+            "prefetch_bytes": self.prefetch_bytes,
+            "lanes": self.lanes,
+            "shuffle_bytes": self.shuffle_bytes,
+            "tail": self.tail,
+            "on_error": self.on_error,
+            "max_bad_samples": self.max_bad_samples,
+            "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
+        }
+
     def _options(self) -> dict[str, Any]:
         order = self._verdict.order
         rank, world = resolve_rank(
@@ -208,19 +229,16 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         )
         plan = self.sampler if isinstance(self.sampler, PlanSampler) else None
         options: dict[str, Any] = {
+            **self._plain_options(),
             "batch_size": self.batch_size,
             "shuffle": plan.shuffle if plan is not None else bool(order.shuffle),
             "drop_last": self.drop_last or (plan is None and order.drop_last),
             "num_workers": self.num_workers,
-            "prefetch_bytes": self.prefetch_bytes,
-            "lanes": self.lanes if plan is None or plan.lanes is None else plan.lanes,
-            "shuffle_bytes": self.shuffle_bytes,
-            "tail": self.tail,
             "rank": rank if plan is None else plan.rank,
             "world_size": world if plan is None else plan.num_replicas,
-            "on_error": self.on_error,
-            "max_bad_samples": self.max_bad_samples,
         }
+        if plan is not None and plan.lanes is not None:
+            options["lanes"] = plan.lanes
         # Two is torch's default, which libraries write out when they rebuild a loader; the bound in bytes serves then.
         if self.prefetch_factor not in (None, 2):
             options["prefetch_factor"] = self.prefetch_factor

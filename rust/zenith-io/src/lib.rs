@@ -5,7 +5,9 @@
 
 mod listing;
 mod local;
+mod quarantine;
 mod sidecar;
 
 pub use local::LocalFiles;
+pub use quarantine::{BadUnit, QuarantineFile};
 pub use sidecar::{ShowProgress, SidecarFolder};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zenith_data::dataset::Block;
-use zenith_data::pipeline::{Job, Limits, Next, OnError, Pipeline, Snapshot};
+use zenith_data::pipeline::{Job, Limits, Next, Pipeline, Quarantine, Snapshot};
 use zenith_data::plan::{self, Epoch, Order, Plan};
 use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
@@ -14,6 +14,7 @@ use zenith_host::{Slab, fork};
 use crate::config::LoaderConfig;
 use crate::dataset::OpenDataset;
 use crate::memory::{HostClock, HostMemory};
+use crate::quarantine::ListedBlocks;
 
 /// Decoded blocks are worked ahead by at least this much, so that small blocks keep every worker busy.
 const AHEAD_BYTES_MIN: u64 = 16 << 20;
@@ -118,6 +119,10 @@ impl Loader {
         }
         let blocks = dataset.dataset().blocks();
         let ahead_bytes = AHEAD_BYTES_MIN.max(largest(blocks) * config.num_workers.max(1) as u64);
+        let quarantine = match &config.quarantine_path {
+            Some(path) => Some(Arc::new(ListedBlocks::open(path, &**dataset.dataset())?) as Arc<dyn Quarantine>),
+            None => None,
+        };
         let job = Job {
             storage: dataset.storage(),
             dataset: dataset.dataset().clone(),
@@ -130,10 +135,11 @@ impl Loader {
                 prefetch_batches: config.prefetch_factor.map(|factor| factor * config.num_workers.max(1) as u64),
                 ahead_bytes,
                 on_error: config.on_error,
-                skip_max: if config.on_error == OnError::Skip { config.max_bad_samples.unwrap_or(u64::MAX) } else { 0 },
+                skip_max: config.max_bad_samples.unwrap_or(u64::MAX),
             },
             workers: config.num_workers,
             row_pool: self.row_pool.clone(),
+            quarantine,
         };
         Ok(EpochIter { pipeline: Some(Pipeline::start(job)?), generation: fork::generation() })
     }

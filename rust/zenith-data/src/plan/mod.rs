@@ -104,6 +104,13 @@ impl Plan {
         Some(self.sequence.sample_at(self.place(position)))
     }
 
+    /// The other blocks with samples, in the order of the epoch from the one after `block` on, round and round once.
+    pub fn blocks_after(&self, block: u32) -> impl Iterator<Item = u32> + '_ {
+        let blocks = self.sequence.blocks();
+        let here = blocks.iter().position(|&other| other == block).unwrap_or(0);
+        blocks.iter().cycle().skip(here + 1).take(blocks.len().saturating_sub(1)).copied()
+    }
+
     /// The place in the sequence of blocks of a position below `len`.
     fn place(&self, position: u64) -> u64 {
         if !self.order.shuffle {
