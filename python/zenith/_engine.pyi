@@ -1,3 +1,19 @@
+from typing import final
+
+__all__ = [
+    "Dataset",
+    "Epoch",
+    "Loader",
+    "Table",
+    "_TestSource",
+    "_test_source",
+    "check_options",
+    "info",
+    "load",
+    "loader_defaults",
+    "take_error",
+]
+
 def info() -> str:
     """What the machine and this build have, as JSON."""
 
@@ -7,6 +23,7 @@ def loader_defaults() -> str:
 def check_options(options: str) -> None:
     """Raises for options of a loader, as JSON, that no dataset could make sense of."""
 
+@final
 class Dataset:
     def __new__(cls, spec: str) -> Dataset: ...
     @staticmethod
@@ -28,6 +45,7 @@ class Dataset:
     def files(self) -> list[str]: ...
     def get(self, indices: list[int]) -> list[bytearray | tuple[bytearray, bytearray]]: ...
 
+@final
 class Loader:
     def __new__(cls, dataset: Dataset, options: str, state: str | None = None) -> Loader: ...
     @property
@@ -39,6 +57,7 @@ class Loader:
     def indices(self, epoch: int, start: int, step: int, count: int) -> list[int]: ...
     def epoch(self, epoch: int, position: int) -> Epoch: ...
 
+@final
 class Epoch:
     @property
     def id(self) -> int: ...
@@ -49,6 +68,7 @@ class Epoch:
 
 def load(pattern: str, columns: list[str] | None = None) -> Table: ...
 
+@final
 class Table:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
@@ -59,6 +79,7 @@ def _test_source(
     fields: list[tuple[str, list[int], bytes]], rows: int, script: str = "b", kind: int = 4
 ) -> _TestSource: ...
 
+@final
 class _TestSource:
     @property
     def id(self) -> int: ...

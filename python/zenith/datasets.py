@@ -31,7 +31,8 @@ class FieldInfo:
 
     name: str
     kind: str
-    """``dense`` (an array), ``ragged`` or ``jagged`` (a 1-D array of varying length), ``text``, ``binary`` or ``json`` (objects)."""
+    """``dense`` (an array), ``ragged`` or ``jagged`` (a 1-D array of varying length), ``text``, ``binary`` or ``json``
+    (objects)."""
     dtype: str | None
     shape: tuple[int, ...] | None
     unit: str | None = None

@@ -71,10 +71,8 @@ def _in_mesh(mesh: DeviceMesh) -> tuple[int, int]:
     if place is None:
         raise ValueError(f"mesh: this process is not in {mesh}, so it has no share of the data")
     names = list(mesh.mesh_dim_names or ())
-    if "dp" in names:
-        dimensions = [names.index("dp")]
-    else:
-        dimensions = [d for d, name in enumerate(names) if name.startswith("dp_")] or [0]
+    parallel = ["dp"] if "dp" in names else [name for name in names if name.startswith("dp_")]
+    dimensions = [names.index(name) for name in parallel] or [0]
     rank, world = 0, 1
     for dimension in dimensions:
         size = mesh.size(dimension)
