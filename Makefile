@@ -54,13 +54,13 @@ demo: setup ## Show what Zenith does.
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
 
-lint: $(REQUIREMENTS) ## Check formatting, lints and types; changes nothing.
-	if [[ $(VENV) != $(CURDIR)/.venv ]]; then ln -sfn $(VENV) .venv; fi
+lint: setup ## Check formatting, lints, types and stubs; changes no source.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict
+	.venv/bin/python -m mypy.stubtest zenith._engine zenith_torch._C
 	.venv/bin/clang-format --dry-run --Werror $(shell find cpp -name '*.h' -o -name '*.cpp')
 
 format: $(REQUIREMENTS) ## Format Rust, Python and C++.

@@ -1,9 +1,29 @@
+from typing import final
+
+__all__ = [
+    "Dataset",
+    "Epoch",
+    "Loader",
+    "Table",
+    "_TestSource",
+    "_test_source",
+    "check_options",
+    "info",
+    "load",
+    "loader_defaults",
+    "take_error",
+]
+
 def info() -> str:
     """What the machine and this build have, as JSON."""
 
 def loader_defaults() -> str:
     """Every option of a loader with its default, as JSON."""
 
+def check_options(options: str) -> None:
+    """Raises for options of a loader, as JSON, that no dataset could make sense of."""
+
+@final
 class Dataset:
     def __new__(cls, spec: str) -> Dataset: ...
     @staticmethod
@@ -15,7 +35,8 @@ class Dataset:
     @property
     def fingerprint(self) -> str: ...
     @property
-    def in_order(self) -> bool: ...
+    def jumps(self) -> bool: ...
+    def readable_in_order(self, bytes: int) -> bool: ...
     @property
     def block_rows(self) -> list[int]: ...
     @property
@@ -24,15 +45,19 @@ class Dataset:
     def files(self) -> list[str]: ...
     def get(self, indices: list[int]) -> list[bytearray | tuple[bytearray, bytearray]]: ...
 
+@final
 class Loader:
     def __new__(cls, dataset: Dataset, options: str, state: str | None = None) -> Loader: ...
     @property
     def order(self) -> tuple[int, int]: ...
+    @property
+    def notices(self) -> list[str]: ...
     def batches(self, position: int) -> int: ...
     def state(self, epoch: int, position: int) -> str: ...
     def indices(self, epoch: int, start: int, step: int, count: int) -> list[int]: ...
     def epoch(self, epoch: int, position: int) -> Epoch: ...
 
+@final
 class Epoch:
     @property
     def id(self) -> int: ...
@@ -45,6 +70,7 @@ def load(pattern: str, columns: list[str] | None = None, mmap: bool = False) -> 
 def format_of(name: str) -> tuple[str, str | None] | None: ...
 def suffixes() -> str: ...
 
+@final
 class Table:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
@@ -55,6 +81,7 @@ def _test_source(
     fields: list[tuple[str, list[int], bytes]], rows: int, script: str = "b", kind: int = 4
 ) -> _TestSource: ...
 
+@final
 class _TestSource:
     @property
     def id(self) -> int: ...

@@ -32,7 +32,8 @@ class FieldInfo:
 
     name: str
     kind: str
-    """``dense`` (an array), ``ragged`` (a 1-D array of varying length), ``text``, ``binary`` or ``json`` (objects)."""
+    """``dense`` (an array), ``ragged`` or ``jagged`` (a 1-D array of varying length), ``text``, ``binary`` or ``json``
+    (objects)."""
     dtype: str | None
     shape: tuple[int, ...] | None
     unit: str | None = None
@@ -247,8 +248,9 @@ class Parquet(Dataset):
         dtypes: element types by field or column, such as ``{"x": "float16"}``. To an integer type the values must fit
             exactly, else it is an error that names the row.
         nulls: ``"error"``, or values by column that stand for missing ones: ``{"age": 0}``.
-        ragged: how variable lists are delivered: ``"list"`` (one array a sample) or ``"pad"`` (with ``pad_value`` to
-            ``pad_length``; a longer list is an error).
+        ragged: how variable lists are delivered: ``"list"`` (one array a sample), ``"pad"`` (with ``pad_value`` to
+            ``pad_length``; a longer list is an error) or ``"jagged"`` (a batch of a torch loader is one nested tensor
+            of layout ``torch.jagged``; a sample is a 1-D array).
         decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
         filters: only rows that meet these conditions, in pyarrow's form: ``[("year", ">=", 2020), ("kind", "in", {"a"})]``
             (all must hold), or a list of such lists (one must hold). Operators are ``==``, ``=``, ``!=``, ``<``, ``<=``,
@@ -297,8 +299,9 @@ class ArrowIpc(Dataset):
         dtypes: element types by field or column, such as ``{"x": "float16"}``. To an integer type the values must fit
             exactly, else it is an error that names the row.
         nulls: ``"error"``, or values by column that stand for missing ones: ``{"age": 0}``.
-        ragged: how variable lists are delivered: ``"list"`` (one array a sample) or ``"pad"`` (with ``pad_value`` to
-            ``pad_length``; a longer list is an error).
+        ragged: how variable lists are delivered: ``"list"`` (one array a sample), ``"pad"`` (with ``pad_value`` to
+            ``pad_length``; a longer list is an error) or ``"jagged"`` (a batch of a torch loader is one nested tensor
+            of layout ``torch.jagged``; a sample is a 1-D array).
         decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
 
     Raises:
@@ -442,6 +445,14 @@ class Tokens(Dataset):
         stride: tokens between the starts of neighbouring windows; ``seq_len`` by default.
         random: draw every window's start anew each epoch, uniformly within its block of the file (4 MiB).
         seed: seed of the random starts.
+        boundary: the token between documents. A target in ``y`` that belongs to another document than the token before
+            it is then -100, which torch's losses ignore; ``x`` stays as it is. By default windows run across documents.
+        boundary_at: ``"end"``: ``boundary`` is the last token of a document, which is still predicted (nanoGPT's files);
+            ``"start"``: it is the first token, and the one after it is predicted (llm.c's files).
+
+    Raises:
+        zenith.CorruptError: a file whose length is not a whole number of tokens, or a damaged header.
+        ValueError: an option out of range, also a ``boundary`` that is no token of these files.
     """
 
     def __init__(
@@ -453,14 +464,23 @@ class Tokens(Dataset):
         stride: int | None = None,
         random: bool = False,
         seed: int = 0,
+        boundary: int | None = None,
+        boundary_at: str = "end",
     ) -> None:
-        options: Mapping[str, Any] = {
+        if boundary_at not in ("end", "start"):
+            raise ValueError(f'boundary_at must be "end" or "start", got {boundary_at!r}')
+        options: dict[str, Any] = {
             "dtype": np.dtype(dtype).name,
             "seq_len": seq_len,
             "stride": stride,
             "random": random,
             "seed": seed,
         }
+        if boundary is not None:
+            boundary = operator.index(boundary)
+            if not 0 <= boundary < 2**32:
+                raise ValueError(f"boundary must be a token, from 0 to 2**32 - 1, got {boundary}")
+            options["boundary"] = {"token": boundary, "begins": boundary_at == "start"}
         super().__init__({"format": "Tokens", "paths": _paths(paths), "options": options})
 
 

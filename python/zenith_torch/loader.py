@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.utils.data
@@ -15,10 +16,16 @@ from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
 from zenith_torch.native import NativeIter
+from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
-from zenith_torch.sampler import PlanSampler, draw_seed, resolve_rank
+from zenith_torch.sampler import PlanSampler, draw_seed
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 T = TypeVar("T", covariant=True)
+
+_RANK_ARGUMENTS = frozenset({"rank", "world_size", "mesh", "process_group"})
 
 
 class DataLoader(torch.utils.data.DataLoader[T]):
@@ -39,10 +46,18 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         shuffle_bytes: bytes that shuffling may hold in all: waiting samples, blocks being decoded, finished batches.
         tail: ``"pad"`` (default for several ranks: the epoch's first samples are repeated so that all ranks get equally
             many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
-        rank, world_size: this process among those that share an epoch; from ``torch.distributed`` by default.
+        rank, world_size: this process among those that share an epoch; by default from ``torch.distributed`` where it is
+            initialised. Resolved at the first iteration or ``len()``.
+        mesh: a ``DeviceMesh`` in their place: the place along its dimension ``dp``, else along all dimensions named
+            ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
+        process_group: a ``ProcessGroup`` in their place.
         prefetch_bytes: bytes of finished batches that may wait for the consumer.
-        on_error: ``"raise"``, or ``"skip"`` to leave out blocks that cannot be read, and count them.
-        max_bad_samples: samples that may be left out in an epoch before it raises after all.
+        on_error: what to do with a block (row group, record batch) that cannot be read: ``"raise"``; ``"skip"``: count
+            its samples and go on without them (one rank: their places stay empty, so batches are shorter; several:
+            samples of another block are repeated in their places); ``"quarantine"``: skip, and list it in
+            ``quarantine_path``.
+        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
+        quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
@@ -78,9 +93,12 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         tail: str | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        mesh: DeviceMesh | None = None,
+        process_group: Any = None,
         prefetch_bytes: int = 16 << 20,
         on_error: str = "raise",
         max_bad_samples: int | None = None,
+        quarantine_path: str | os.PathLike[str] | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
     ) -> None:
@@ -94,9 +112,14 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.tail = tail
         self.rank = rank
         self.world_size = world_size
+        self.mesh = mesh
+        self.process_group = process_group
+        self._ranks = Ranks(rank, world_size, mesh, process_group)
         self.prefetch_bytes = prefetch_bytes
         self.on_error = on_error
         self.max_bad_samples = max_bad_samples
+        self.quarantine_path = quarantine_path
+        _engine.check_options(json.dumps(self._plain_options()))
         self.map_batch = map_batch
         self.output = output
         self._verdict: Verdict = recognise(
@@ -107,6 +130,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             batch_size=batch_size,
             collate_fn=collate_fn,
             worker_init_fn=worker_init_fn,
+            shuffle_bytes=shuffle_bytes,
         )
         verdict = self._verdict
         if verdict.view is not None and not verdict.native and (sampler is not None or verdict.jumps):
@@ -121,10 +145,18 @@ class DataLoader(torch.utils.data.DataLoader[T]):
                 drop_last,
                 lanes=lanes,
                 shuffle_bytes=shuffle_bytes,
+                mesh=mesh,
+                process_group=process_group,
                 view=verdict.view,
             )
             shuffle = None
+        elif self._ranks.is_given and not verdict.native:
+            raise ValueError(
+                f"rank, world_size, mesh and process_group cannot be honoured: {verdict.reason}. "
+                "Give a DistributedSampler instead"
+            )
         self._engine_loader: _engine.Loader | None = None
+        self._warned = False
         self._resolved: dict[str, Any] | None = None
         self._loaded_state: dict[str, Any] | None = None
         self._epoch = 0
@@ -149,6 +181,12 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
+        self._is_made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _RANK_ARGUMENTS and getattr(self, "_is_made", False):
+            raise ValueError(f"{name} cannot be changed once the DataLoader is made. Make a new one")
+        super().__setattr__(name, value)
 
     # -- the native path -------------------------------------------------------------------------------------------
 
@@ -193,6 +231,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             state = None if self._loaded_state is None else json.dumps(self._loaded_state)
             self._engine_loader = _engine.Loader(self._native_dataset._engine, json.dumps(options), state)
             self._resolved = options
+            for notice in self._engine_loader.notices:
+                self._warn_once(notice)
         elif self._resolved is not None:
             for name in ("rank", "world_size"):
                 if options[name] != self._resolved[name]:
@@ -200,27 +240,40 @@ class DataLoader(torch.utils.data.DataLoader[T]):
                     raise RuntimeError(f"{text}. Make a new DataLoader and load_state_dict() into it.")
         return self._engine_loader
 
+    def _plain_options(self) -> dict[str, Any]:
+        """The keywords that go to the engine as they are."""
+        path = self.quarantine_path
+        return {
+            "prefetch_bytes": self.prefetch_bytes,
+            "lanes": self.lanes,
+            "shuffle_bytes": self.shuffle_bytes,
+            "tail": self.tail,
+            "on_error": self.on_error,
+            "max_bad_samples": self.max_bad_samples,
+            "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
+        }
+
+    def _warn_once(self, notice: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"zenith_torch.DataLoader: {notice}", stacklevel=4)
+
     def _options(self) -> dict[str, Any]:
         order = self._verdict.order
-        rank, world = resolve_rank(
-            order.rank if self.rank is None else self.rank,
-            order.world_size if self.world_size is None else self.world_size,
-        )
+        ranks = self._ranks if self._ranks.is_given else Ranks(order.rank, order.world_size)
         plan = self.sampler if isinstance(self.sampler, PlanSampler) else None
+        rank, world = ranks.resolve() if plan is None or ranks.is_given else (plan.rank, plan.num_replicas)
         options: dict[str, Any] = {
+            **self._plain_options(),
             "batch_size": self.batch_size,
             "shuffle": plan.shuffle if plan is not None else bool(order.shuffle),
             "drop_last": self.drop_last or (plan is None and order.drop_last),
             "num_workers": self.num_workers,
-            "prefetch_bytes": self.prefetch_bytes,
-            "lanes": self.lanes if plan is None or plan.lanes is None else plan.lanes,
-            "shuffle_bytes": self.shuffle_bytes,
-            "tail": self.tail,
-            "rank": rank if plan is None else plan.rank,
-            "world_size": world if plan is None else plan.num_replicas,
-            "on_error": self.on_error,
-            "max_bad_samples": self.max_bad_samples,
+            "rank": rank,
+            "world_size": world,
         }
+        if plan is not None and plan.lanes is not None:
+            options["lanes"] = plan.lanes
         # Two is torch's default, which libraries write out when they rebuild a loader; the bound in bytes serves then.
         if self.prefetch_factor not in (None, 2):
             options["prefetch_factor"] = self.prefetch_factor
@@ -317,7 +370,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         if options["shuffle"]:
             lines.append(f"order: shuffled, seed {options['seed']}, {lanes} lanes, windows of {window:,} samples")
         else:
-            lines.append("order: file order")
+            jumps = (
+                "the selection's own, held decoded as a whole" if self._native_dataset._engine.jumps else "file order"
+            )
+            lines.append(f"order: {jumps}")
         workers = self.num_workers
         lines.append(f"decoding: {workers} threads" if workers else "decoding: in the calling thread")
         lines.append(f"rank {options['rank']} of {options['world_size']}, {self.batch_size} samples a batch")

@@ -98,7 +98,7 @@ class NativeIter:
 
 
 def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[Any]:
-    """Tensors for dense fields, lists for the others, which come as offsets and bytes."""
+    """Tensors for dense and jagged fields, lists for the others; all but dense ones come as offsets and bytes."""
     values: list[Any] = []
     rest = iter(parts)
     for info in schema:
@@ -112,6 +112,10 @@ def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[An
             dtype = getattr(torch, info.dtype)
             lengths = (part.diff() // dtype.itemsize).tolist()
             values.append(list(torch.split(content.view(dtype), lengths)))
+        elif info.kind == "jagged":
+            assert info.dtype is not None
+            dtype = getattr(torch, info.dtype)
+            values.append(torch.nested.nested_tensor_from_jagged(content.view(dtype), part // dtype.itemsize))
         else:
             values.append(varying_values(info, part.numpy(), content.numpy()))
     return values

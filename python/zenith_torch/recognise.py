@@ -57,6 +57,7 @@ def recognise(
     batch_size: Any,
     collate_fn: Any,
     worker_init_fn: Any,
+    shuffle_bytes: int,
 ) -> Verdict:
     """Whether these arguments of a loader leave room for the native path."""
     if type(sampler) is PlanSampler and sampler.dataset is dataset:
@@ -78,10 +79,10 @@ def recognise(
     shuffled = sampler.shuffle if type(sampler) is PlanSampler else verdict.order.shuffle
     if shuffled is None:
         shuffled = bool(shuffle)
-    if verdict.native and not shuffled and not view._engine.in_order:
+    if verdict.native and not shuffled and not view._engine.readable_in_order(shuffle_bytes):
         reason = (
-            "the selection jumps between blocks and is not shuffled: honoured index by index, which decodes blocks many "
-            "times over. Sort its indices, or shuffle"
+            "the selection jumps between blocks, is not shuffled, and does not fit shuffle_bytes: honoured index by "
+            "index, which decodes blocks many times over. Raise shuffle_bytes, sort its indices, or shuffle"
         )
         return replace(verdict, native=False, reason=reason, jumps=True)
     return verdict

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 import zenith
 from torch.utils.data import DistributedSampler
 from zenith import _engine
 
+from zenith_torch.ranks import Ranks
 from zenith_torch.views import native_view
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 _CHUNK = 65536
-
-
-def resolve_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size: as given, else of ``torch.distributed`` where it is initialised, else 0 of 1."""
-    if rank is None and world_size is None:
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_rank(), dist.get_world_size()
-        return 0, 1
-    if rank is None or world_size is None:
-        raise ValueError("rank and world_size must be given together")
-    return rank, world_size
 
 
 class PlanSampler(DistributedSampler[int]):
@@ -37,6 +29,7 @@ class PlanSampler(DistributedSampler[int]):
     Args:
         dataset: a `zenith.Dataset`, or torch's ``Subset`` or ``ConcatDataset`` of such.
         num_replicas, rank: as in ``DistributedSampler``; from ``torch.distributed`` by default, else 1 and 0.
+        mesh, process_group: in their place, see `zenith_torch.DataLoader`.
         shuffle: Zenith's block-aware shuffle; file order otherwise.
         seed: of the order; ``None`` means one draw from torch's generator (one rank) or 0 (several).
         drop_last: drop the samples that do not fill an equal share of every rank (else the first ones are repeated).
@@ -55,6 +48,8 @@ class PlanSampler(DistributedSampler[int]):
         *,
         lanes: int | None = None,
         shuffle_bytes: int | None = None,
+        mesh: DeviceMesh | None = None,
+        process_group: Any = None,
         view: zenith.Dataset | None = None,
     ) -> None:
         self.dataset: Any = dataset
@@ -68,17 +63,16 @@ class PlanSampler(DistributedSampler[int]):
         self.shuffle_bytes = shuffle_bytes
         self.epoch = 0
         self.epoch_was_set = False
-        self._given_rank = rank
-        self._given_world_size = num_replicas
+        self._ranks = Ranks(rank, num_replicas, mesh, process_group)
         self._seed = seed
 
     @property
     def num_replicas(self) -> int:  # type: ignore[override]
-        return resolve_rank(self._given_rank, self._given_world_size)[1]
+        return self._ranks.resolve()[1]
 
     @property
     def rank(self) -> int:  # type: ignore[override]
-        return resolve_rank(self._given_rank, self._given_world_size)[0]
+        return self._ranks.resolve()[0]
 
     @property
     def seed(self) -> int:  # type: ignore[override]
@@ -103,7 +97,7 @@ class PlanSampler(DistributedSampler[int]):
 
     def options(self) -> dict[str, Any]:
         """What the engine needs to know of the order."""
-        rank, world = resolve_rank(self._given_rank, self._given_world_size)
+        rank, world = self._ranks.resolve()
         options: dict[str, Any] = {
             "shuffle": self.shuffle,
             "seed": self.seed,
@@ -120,7 +114,7 @@ class PlanSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         engine = _engine.Loader(self.view._engine, json.dumps(self.options()))
-        rank, world = resolve_rank(self._given_rank, self._given_world_size)
+        rank, world = self._ranks.resolve()
         epoch, left, start = self.epoch, self.num_samples, rank
         while left > 0:
             indices = engine.indices(epoch, start, world, min(left, _CHUNK))

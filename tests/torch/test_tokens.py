@@ -84,3 +84,42 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(zenith.ZenithError, match=r"cut\.npy"):
             zenith.Tokens(tmp_path / "cut.npy", seq_len=10)
     assert len(zenith.Tokens(tmp_path / "good.npy", seq_len=2000)) == 0
+
+
+def masked(corpus: np.ndarray, start: int, length: int, boundary: int, at: str) -> np.ndarray:
+    """The targets of a window: -100 wherever the document of a token is not that of the token before it."""
+    is_boundary = corpus == boundary
+    begins = is_boundary.astype(int) if at == "start" else np.concatenate([[0], is_boundary[:-1]])
+    document = np.cumsum(begins)
+    here = np.arange(start, start + length)
+    return np.where(document[here] == document[here + 1], corpus[here + 1].astype(np.int64), -100)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+@pytest.mark.parametrize("at", ["end", "start"])
+@pytest.mark.parametrize("stride", [32, 5])
+def test_targets_of_another_document_are_ignored(tmp_path: Path, dtype: str, at: str, stride: int) -> None:
+    boundary = 7 if dtype == "uint16" else 100_257
+    corpus = np.random.default_rng(2).integers(8, 60_000, 3000).astype(dtype)
+    corpus[np.random.default_rng(3).random(3000) < 0.1] = boundary
+    corpus.tofile(tmp_path / "a.bin")
+    options = {"dtype": dtype, "seq_len": 32, "stride": stride}
+    dataset = zenith.Tokens(tmp_path / "a.bin", boundary=boundary, boundary_at=at, **options)
+    plain = zenith.Tokens(tmp_path / "a.bin", **options)
+    assert dataset.fingerprint != plain.fingerprint
+    batches = list(DataLoader(dataset, batch_size=16, num_workers=2))
+    x, y = (torch.cat([b[n] for b in batches]).numpy() for n in "xy")
+    for window in range(len(dataset)):
+        start = window * stride
+        np.testing.assert_array_equal(x[window], corpus[start : start + 32].astype(np.int64))
+        np.testing.assert_array_equal(y[window], masked(corpus, start, 32, boundary, at))
+    assert 0.05 < (y == -100).mean() < 0.15
+    np.testing.assert_array_equal(dataset[9]["y"], y[9])
+    loss = torch.nn.functional.cross_entropy(torch.zeros(32, 2), torch.from_numpy(y[0].clip(max=1)))
+    assert torch.isfinite(loss)
+
+
+def test_a_boundary_that_is_no_token_is_refused(tokens_file: Path) -> None:
+    for options in ({"boundary": 65536}, {"boundary": -1}, {"boundary": 1, "boundary_at": "middle"}):
+        with pytest.raises(ValueError, match="boundary"):
+            zenith.Tokens(tokens_file, **options)

@@ -126,13 +126,15 @@ def test_small_selections(dataset: zenith.Parquet) -> None:
 
 def test_a_selection_that_jumps_between_blocks(dataset: zenith.Parquet, scattered: list[int]) -> None:
     for view in (dataset.select(scattered), Subset(dataset, scattered)):
+        assert "the selection's own" in DataLoader(view).explain()
+        check_native(view, scattered)
         with pytest.warns(UserWarning, match="jumps between blocks"):
-            loader = DataLoader(view, batch_size=64)
+            loader = DataLoader(view, batch_size=64, shuffle_bytes=10_000)
         assert "index by index" in loader.explain()
         assert_same_batches(loader, torch.utils.data.DataLoader(view, batch_size=64))
         assert ids(loader) == scattered
         with pytest.warns(UserWarning, match="jumps between blocks"):
-            rank = DataLoader(view, batch_size=64, rank=1, world_size=2)
+            rank = DataLoader(view, batch_size=64, rank=1, world_size=2, shuffle_bytes=10_000)
         assert ids(rank) == scattered[1::2]
         check_shuffled(view, scattered)
     inner = dataset.select(scattered)
@@ -141,6 +143,26 @@ def test_a_selection_that_jumps_between_blocks(dataset: zenith.Parquet, scattere
     assert sorted(int(s["y"]) for part in (first, second) for s in part.__getitems__(range(len(part)))) == sorted(
         scattered
     )
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_selection_that_jumps_is_read_block_by_block(
+    dataset: zenith.Parquet, scattered: list[int], world: int, workers: int
+) -> None:
+    view = dataset.select(scattered)
+    repeated = scattered + scattered[: -len(scattered) % world]
+    for rank in range(world):
+        options = {"rank": rank, "world_size": world, "num_workers": workers}
+        loader = DataLoader(view, batch_size=50, **options)
+        iterator = iter(loader)
+        head = [int(i) for _ in range(3) for i in next(iterator)["y"]]
+        state = loader.state_dict()
+        assert head + [int(i) for batch in iterator for i in batch["y"]] == repeated[rank::world]
+        assert loader.stats()["blocks"] <= 17 + world, "no block is decoded twice, but for repeated samples"
+        rest = DataLoader(view, batch_size=33, **options)
+        rest.load_state_dict(state)
+        assert head + ids(rest) == repeated[rank::world]
 
 
 def test_concat(dataset: zenith.Parquet, parquet_files: Path) -> None:

@@ -32,6 +32,17 @@ pub struct Block {
     pub decoded_bytes: u64,
 }
 
+/// Which part of a file a block was cut from: what reports about bad ones name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Index into the dataset's sources.
+    pub source: u32,
+    /// The number that errors give it: of its row group, record batch or other unit of the file.
+    pub number: u64,
+    /// Rows of the file.
+    pub rows: std::ops::Range<u64>,
+}
+
 /// An opened dataset of one format: immutable, and pure but for the bytes it is brought.
 pub trait Dataset: Send + Sync + std::fmt::Debug {
     /// The name users know the format by, such as `Parquet`.
@@ -78,6 +89,18 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
 
     /// Which ranges must be brought to decode `block`. Sorted by offset, merged where they are near.
     fn ranges(&self, block: usize) -> Vec<Range>;
+
+    /// The unit of every block.
+    fn units(&self) -> Vec<Unit> {
+        let mut units: Vec<Unit> = Vec::with_capacity(self.blocks().len());
+        for (index, block) in self.blocks().iter().enumerate() {
+            let source = self.ranges(index).first().map_or(0, |range| range.source);
+            let before = units.last().filter(|unit| unit.source == source);
+            let (number, start) = before.map_or((0, 0), |unit| (unit.number + 1, unit.rows.end));
+            units.push(Unit { source, number, rows: start..start + block.rows });
+        }
+        units
+    }
 
     /// Decodes `block` from the bytes of `ranges(block)`, in that order, appending its samples to `rows` (which is
     /// empty and has this dataset's layout). Appends exactly `blocks()[block].rows` samples or returns an error.

@@ -90,8 +90,9 @@ impl DType {
 pub enum FieldKind {
     /// The same number of elements in every sample; `shape` is the shape of one sample (empty for a scalar).
     Dense { dtype: DType, shape: Vec<usize> },
-    /// A list of numbers whose length differs from sample to sample.
-    Ragged { dtype: DType },
+    /// A list of numbers whose length differs from sample to sample; `jagged` where a batch is wanted as one array with
+    /// offsets rather than as a list of arrays.
+    Ragged { dtype: DType, jagged: bool },
     /// Text, delivered as `str`.
     Text,
     /// Bytes, delivered as `bytes`.

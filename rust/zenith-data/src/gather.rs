@@ -69,8 +69,12 @@ fn copy_dense<S: AsMut<[u8]>>(found: &[RowRef<'_>], layout: &RowLayout, fields: 
             let into = slab.as_mut();
             match *slot {
                 Slot::Dense { offset, width } => copy_field(tile, offset, width, tile_of(into, number, width, part)),
-                Slot::Widened { offset, elements, from } => {
-                    widen::copy(tile, offset, elements, from, tile_of(into, number, 8 * elements, part));
+                Slot::Widened { offset, elements, from, boundary } => {
+                    let into = tile_of(into, number, 8 * elements, part);
+                    widen::copy(tile, offset, elements, from, into);
+                    if let Some(boundary) = boundary {
+                        widen::ignore_across(tile, offset, elements, from, boundary, into);
+                    }
                 }
                 Slot::Varying { .. } => {}
             }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
+use serde::{Deserialize, Serialize};
 
 use crate::field::{DType, Schema};
 use crate::{Error, Result};
@@ -39,7 +40,24 @@ pub enum Slot {
         offset: usize,
         elements: usize,
         from: DType,
+        boundary: Option<Boundary>,
     },
+}
+
+/// Where one document ends and the next begins in a sequence of tokens. Of targets, those that belong to another
+/// document than the token before them are delivered as `Boundary::IGNORED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boundary {
+    /// The token between documents.
+    pub token: u32,
+    /// It is the first token of a document rather than the last.
+    pub begins: bool,
+}
+
+impl Boundary {
+    /// What torch's losses leave out by default (`ignore_index`).
+    pub const IGNORED: i64 = -100;
 }
 
 impl RowLayout {

@@ -1,6 +1,7 @@
 //! Narrow integers into int64 tensors, while the row is copied into its batch.
 
 use crate::field::DType;
+use crate::rows::Boundary;
 
 /// Writes `elements` numbers of type `from`, found `offset` bytes into each row, as int64 rows of `into`.
 pub(crate) fn copy(rows: &[&[u8]], offset: usize, elements: usize, from: DType, into: &mut [u8]) {
@@ -16,6 +17,32 @@ pub(crate) fn copy(rows: &[&[u8]], offset: usize, elements: usize, from: DType, 
     }
 }
 
+/// Marks the targets in `into` that belong to another document than the token before them, which for the first of a row
+/// stands right before `offset`.
+pub(crate) fn ignore_across(
+    rows: &[&[u8]],
+    offset: usize,
+    elements: usize,
+    from: DType,
+    boundary: Boundary,
+    into: &mut [u8],
+) {
+    let token = i64::from(boundary.token);
+    let before = offset - from.width();
+    for (row, target) in rows.iter().zip(into.chunks_exact_mut(8 * elements)) {
+        let mut first = [0; 8];
+        copy(&[row], before, 1, from, &mut first);
+        let mut previous = i64::from_le_bytes(first);
+        for value in target.as_chunks_mut::<8>().0 {
+            let this = i64::from_le_bytes(*value);
+            if token == if boundary.begins { this } else { previous } {
+                *value = Boundary::IGNORED.to_le_bytes();
+            }
+            previous = this;
+        }
+    }
+}
+
 fn widen<const WIDTH: usize>(values: &[u8], target: &mut [u8], value: impl Fn([u8; WIDTH]) -> i64) {
     let (values, _) = values.as_chunks::<WIDTH>();
     let (targets, _) = target.as_chunks_mut::<8>();
@@ -27,6 +54,19 @@ fn widen<const WIDTH: usize>(values: &[u8], target: &mut [u8], value: impl Fn([u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_of_another_document_are_marked() {
+        let row: Vec<u8> = [9_u16, 1, 2, 9, 3, 9, 9].iter().flat_map(|token| token.to_le_bytes()).collect();
+        let read = |begins| {
+            let mut into = [0; 48];
+            copy(&[&row], 2, 6, DType::U16, &mut into);
+            ignore_across(&[&row], 2, 6, DType::U16, Boundary { token: 9, begins }, &mut into);
+            into.chunks(8).map(bytemuck::pod_read_unaligned).collect::<Vec<i64>>()
+        };
+        assert_eq!(read(false), [-100, 2, 9, -100, 9, -100]);
+        assert_eq!(read(true), [1, 2, -100, 3, -100, -100]);
+    }
 
     #[test]
     fn every_width_keeps_its_values() {

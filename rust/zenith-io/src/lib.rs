@@ -6,7 +6,9 @@
 mod listing;
 mod local;
 mod map;
+mod quarantine;
 mod sidecar;
 
 pub use local::LocalFiles;
+pub use quarantine::{BadUnit, QuarantineFile};
 pub use sidecar::{ShowProgress, SidecarFolder};

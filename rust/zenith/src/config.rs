@@ -45,8 +45,11 @@ pub struct LoaderConfig {
     pub world_size: u64,
     /// What to do with a block that cannot be read.
     pub on_error: OnError,
-    /// Samples that `on_error="skip"` may lose in an epoch before it raises after all; no bound when not given.
+    /// Samples that may be skipped in an epoch (from where this iterator began) before it raises after all; no bound when
+    /// not given.
     pub max_bad_samples: Option<u64>,
+    /// File to which `on_error="quarantine"` appends a JSON line for every bad block; blocks listed there are not read.
+    pub quarantine_path: Option<String>,
 }
 
 impl Default for LoaderConfig {
@@ -66,6 +69,7 @@ impl Default for LoaderConfig {
             world_size: 1,
             on_error: OnError::Raise,
             max_bad_samples: None,
+            quarantine_path: None,
         }
     }
 }
@@ -125,7 +129,17 @@ impl LoaderConfig {
         if self.num_workers > 1024 {
             return Err(Error::invalid(format!("num_workers must be at most 1024, got {}", self.num_workers)));
         }
-        Ok(())
+        match (self.on_error, &self.quarantine_path) {
+            (OnError::Quarantine, None) => {
+                let message = "on_error=\"quarantine\" needs quarantine_path=, the file that bad blocks are listed in";
+                Err(Error::invalid(message))
+            }
+            (OnError::Raise | OnError::Skip, Some(path)) => {
+                let message = format!("quarantine_path={path:?} is used with on_error=\"quarantine\" only");
+                Err(Error::invalid(message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The tail as the plan knows it.

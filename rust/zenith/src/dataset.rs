@@ -122,9 +122,11 @@ impl OpenDataset {
         self.len() == 0
     }
 
-    /// Whether the samples stand in the blocks as they are counted, so that they can be read natively in this order.
-    pub fn is_in_order(&self) -> bool {
-        self.dataset.given_order().is_none()
+    /// Whether the samples can be read natively in the order in which they are counted: they stand in the blocks like
+    /// that, or all of them may be held decoded, within `bytes`.
+    pub fn is_readable_in_order(&self, bytes: u64) -> bool {
+        let held = || self.dataset.blocks().iter().map(|block| u128::from(block.decoded_bytes)).sum::<u128>();
+        self.dataset.given_order().is_none() || held() <= u128::from(bytes)
     }
 
     /// The numbers that users know these samples by.
@@ -308,7 +310,7 @@ mod tests {
         let both = OpenDataset::view(&View::Concat, &[base.clone(), base]).unwrap();
         let given: Vec<u64> = (0..2 * COUNT).map(|i| i * 4999 % (2 * COUNT)).collect();
         let view = OpenDataset::view(&View::Select(Indices::List(given.clone())), &[both]).unwrap();
-        assert!(!view.is_in_order());
+        assert!(!view.is_readable_in_order(1000) && view.is_readable_in_order(1 << 20));
         let expected: Vec<u64> = given.iter().map(|number| number % COUNT).collect();
         let every: Vec<u64> = (0..2 * COUNT).collect();
         assert_eq!(values(&view.get(&every).unwrap()), expected);
@@ -318,7 +320,10 @@ mod tests {
         let mut samples = Vec::new();
         plan.resolve(0, 1, view.len() as usize, &mut samples);
         assert_eq!(values(&view.get(&view.numbers(&samples)).unwrap()), read(&view, true, 0));
-        let error = Loader::new(view, LoaderConfig::default()).unwrap().epoch(0, 0).unwrap_err();
+        assert_eq!(read(&view, false, 0), expected);
+        assert_eq!(read(&view, false, 700), expected[700..]);
+        let config = LoaderConfig { shuffle_bytes: 1000, ..LoaderConfig::default() };
+        let error = Loader::new(view, config).unwrap().epoch(0, 0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 }

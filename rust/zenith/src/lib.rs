@@ -13,6 +13,7 @@ pub mod info;
 pub mod loader;
 pub mod memory;
 mod progress;
+mod quarantine;
 pub mod spec;
 pub mod table;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zenith_data::dataset::Block;
-use zenith_data::pipeline::{Job, Limits, Next, OnError, Pipeline, Snapshot};
+use zenith_data::pipeline::{Job, Limits, Next, Pipeline, Quarantine, Snapshot};
 use zenith_data::plan::{self, Epoch, Order, Plan};
 use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
@@ -14,11 +14,15 @@ use zenith_host::{Slab, fork};
 use crate::config::LoaderConfig;
 use crate::dataset::OpenDataset;
 use crate::memory::{HostClock, HostMemory};
+use crate::quarantine::ListedBlocks;
 
 /// Decoded blocks are worked ahead by at least this much, so that small blocks keep every worker busy.
 const AHEAD_BYTES_MIN: u64 = 16 << 20;
 /// Finished batches that wait, as counted in `window_bytes`; the default of `prefetch_bytes`.
 const BATCH_BYTES: u64 = 16 << 20;
+
+/// Fewer open blocks mix too little for data that is sorted.
+const OPEN_BLOCKS_FEW: u64 = 32;
 
 /// A dataset with options; makes epochs.
 #[derive(Debug)]
@@ -73,6 +77,27 @@ impl Loader {
         (self.lanes, self.window)
     }
 
+    /// What the user should be told once: that shuffling mixes too few blocks.
+    pub fn notices(&self) -> Vec<String> {
+        let blocks = self.dataset.dataset().blocks();
+        let rows = self.dataset.len();
+        if !self.config.shuffle || self.window >= rows {
+            return Vec::new();
+        }
+        // A lane's window lies in this many blocks, on average.
+        let spanned = (self.window * blocks.len() as u64).div_ceil(rows.max(1)).max(1);
+        let open = (spanned * u64::from(self.lanes)).min(blocks.len() as u64);
+        if open >= OPEN_BLOCKS_FEW {
+            return Vec::new();
+        }
+        vec![format!(
+            "only {open} of {} blocks are open at a time while shuffling, fewer than {OPEN_BLOCKS_FEW}: neighbouring samples \
+             of a file stay near each other. Write smaller row groups (record batches), or raise shuffle_bytes, now {}",
+            blocks.len(),
+            self.config.shuffle_bytes
+        )]
+    }
+
     /// Batches that this rank gets from `position` (global, in samples) to the end of an epoch.
     pub fn batches_from(&self, position: u64) -> Result<u64> {
         Ok(self.epoch_plan(position)?.batches())
@@ -88,7 +113,11 @@ impl Loader {
     pub fn plan(&self, epoch: u64) -> Result<Plan> {
         let rows: Vec<u64> = self.dataset.dataset().blocks().iter().map(|block| block.rows).collect();
         let (lanes, window) = (self.lanes, self.window);
-        Plan::new(&rows, &Order { seed: self.config.seed, epoch, lanes, window, shuffle: self.config.shuffle })
+        let order = Order { seed: self.config.seed, epoch, lanes, window, shuffle: self.config.shuffle };
+        match self.dataset.dataset().given_order() {
+            Some(given) if !order.shuffle => Plan::in_given_order(&rows, &order, given.clone()),
+            _ => Plan::new(&rows, &order),
+        }
     }
 
     /// The checkpoint of `epoch` at a global `position`.
@@ -111,13 +140,20 @@ impl Loader {
     pub fn epoch(&self, epoch: u64, position: u64) -> Result<EpochIter> {
         let dataset = self.dataset.at_epoch(epoch);
         let config = &self.config;
-        if !config.shuffle && !dataset.is_in_order() {
-            let message = "a selection that jumps between blocks cannot be read block by block in its own order. Sort \
-                           its indices, shuffle, or ask for its samples by index";
+        if !config.shuffle && !dataset.is_readable_in_order(config.shuffle_bytes) {
+            let message = format!(
+                "a selection that jumps between blocks can be read in its own order only if it fits shuffle_bytes={}. \
+                 Raise it, sort the indices, shuffle, or ask for its samples by index",
+                config.shuffle_bytes
+            );
             return Err(Error::invalid(message));
         }
         let blocks = dataset.dataset().blocks();
         let ahead_bytes = AHEAD_BYTES_MIN.max(largest(blocks) * config.num_workers.max(1) as u64);
+        let quarantine = match &config.quarantine_path {
+            Some(path) => Some(Arc::new(ListedBlocks::open(path, &**dataset.dataset())?) as Arc<dyn Quarantine>),
+            None => None,
+        };
         let job = Job {
             storage: dataset.storage(),
             dataset: dataset.dataset().clone(),
@@ -130,10 +166,11 @@ impl Loader {
                 prefetch_batches: config.prefetch_factor.map(|factor| factor * config.num_workers.max(1) as u64),
                 ahead_bytes,
                 on_error: config.on_error,
-                skip_max: if config.on_error == OnError::Skip { config.max_bad_samples.unwrap_or(u64::MAX) } else { 0 },
+                skip_max: config.max_bad_samples.unwrap_or(u64::MAX),
             },
             workers: config.num_workers,
             row_pool: self.row_pool.clone(),
+            quarantine,
         };
         Ok(EpochIter { pipeline: Some(Pipeline::start(job)?), generation: fork::generation() })
     }

@@ -254,7 +254,8 @@ impl<'a> Resolver<'a> {
                     let target = Target::Dense { offset: 0, dtype, per_row: *length, fill, pad: Some(pad) };
                     (FieldKind::Dense { dtype, shape: vec![*length] }, target)
                 } else {
-                    (FieldKind::Ragged { dtype }, Target::Ragged { index: 0, dtype, fill })
+                    let jagged = self.options.ragged == Ragged::Jagged;
+                    (FieldKind::Ragged { dtype, jagged }, Target::Ragged { index: 0, dtype, fill })
                 }
             }
             Class::Text | Class::Binary => {

@@ -5,24 +5,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::bad_blocks::{Losses, OnError};
+use super::stats::Usage;
 use crate::batch::{Batch, FieldData};
 use crate::dataset::Dataset;
 use crate::plan::{BlockUse, Epoch, Plan, Release, Schedule};
 use crate::rows::{Chunk, RowLayout};
 use crate::{Error, Result};
-
-/// What to do with a block that cannot be read or decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnError {
-    /// The batch that needs it raises.
-    #[default]
-    Raise,
-    /// Its samples are left out (one rank) or replaced (several), and counted.
-    Skip,
-}
 
 /// Bounds of what the pipeline holds.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +23,7 @@ pub struct Limits {
     /// Decoded bytes of blocks that no batch needs yet.
     pub ahead_bytes: u64,
     pub on_error: OnError,
-    /// Samples that `OnError::Skip` may lose in this run before it becomes an error.
+    /// Bad samples that may be passed over before they become an error.
     pub skip_max: u64,
 }
 
@@ -49,11 +38,35 @@ struct Live {
     /// Rows of each chunk that are still needed; the chunk goes when none is.
     needed: Vec<u32>,
     releases: VecDeque<Release>,
-    failure: Option<Error>,
+    bad: Option<Bad>,
 }
 
-/// What a batch may copy from: the chunks of one block, or why there are none.
-pub(crate) type BlockView = Result<Vec<Option<Arc<Chunk>>>>;
+/// What came of reading a block.
+pub(crate) enum Decoded {
+    Rows(Vec<Chunk>),
+    /// It cannot be read and is passed over; with several ranks, other samples take the places of its own.
+    Skipped(Error, Option<StandIn>),
+}
+
+/// Good samples that take the places of those of a bad block.
+#[derive(Debug, Clone)]
+pub(crate) struct StandIn {
+    pub(crate) chunks: Arc<[Chunk]>,
+    pub(crate) rows: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Bad {
+    Raised(Error),
+    Skipped(Error, Option<StandIn>),
+}
+
+/// What a batch may copy from: the chunks of one block, or what stands in for it.
+#[derive(Debug)]
+pub(crate) enum BlockView {
+    Rows(Vec<Option<Arc<Chunk>>>),
+    Skipped(Error, Option<StandIn>),
+}
 
 pub(crate) struct Coordinator<S> {
     epoch: Epoch,
@@ -77,9 +90,10 @@ pub(crate) struct Coordinator<S> {
     next_ticket: u64,
     assembling: BTreeSet<u64>,
     next_out: u64,
-    ready: HashMap<u64, Result<Batch<S>>>,
+    ready: HashMap<u64, Result<(Batch<S>, Losses)>>,
     ready_bytes: u64,
-    skipped: u64,
+    losses: Losses,
+    bad_blocks: u64,
     closed: bool,
 }
 
@@ -111,7 +125,8 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             next_out: 0,
             ready: HashMap::new(),
             ready_bytes: 0,
-            skipped: 0,
+            losses: Losses::default(),
+            bad_blocks: 0,
             closed: false,
             epoch,
         }
@@ -165,19 +180,19 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.decoding.first().map_or(scheduled, |&(first, _)| first.min(scheduled))
     }
 
-    pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Vec<Chunk>>) {
+    pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Decoded>) {
         self.decoding.remove(&(used.first, used.block));
         if self.closed {
             return;
         }
         let rows = self.block_rows[used.block as usize];
-        let (chunks, failure) = match outcome {
-            Ok(chunks) => (chunks.into_iter().map(|chunk| Some(Arc::new(chunk))).collect::<Vec<_>>(), None),
-            Err(error) => {
-                self.skipped += u64::from(rows);
-                (Vec::new(), Some(self.judge(error)))
-            }
+        let (chunks, bad) = match outcome {
+            Ok(Decoded::Rows(chunks)) => (chunks.into_iter().map(|chunk| Some(Arc::new(chunk))).collect(), None),
+            Ok(Decoded::Skipped(error, stand_in)) => (Vec::new(), Some(Bad::Skipped(error, stand_in))),
+            Err(error) => (Vec::new(), Some(Bad::Raised(error))),
         };
+        self.bad_blocks += u64::from(bad.is_some());
+        let chunks: Vec<Option<Arc<Chunk>>> = chunks;
         self.live_bytes += chunks.iter().flatten().map(|chunk| chunk.heap_bytes() as u64).sum::<u64>();
         let needed =
             (0..chunks.len() as u32).map(|index| self.chunk_rows.min(rows - index * self.chunk_rows)).collect();
@@ -185,35 +200,25 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         if let Some(first) = releases.front() {
             self.due.push(Reverse((first.after, used.block)));
         }
-        self.live.entry(used.block).or_default().push(Live { chunks, needed, releases, failure });
+        self.live.entry(used.block).or_default().push(Live { chunks, needed, releases, bad });
         self.forget_what_is_past();
     }
 
-    fn judge(&self, error: Error) -> Error {
-        if self.limits.on_error == OnError::Skip && self.skipped > self.limits.skip_max {
-            let note = format!("{} (max_bad_samples={} is exceeded)", error.message(), self.limits.skip_max);
-            return error.with_message(note);
-        }
-        error
-    }
-
-    /// Whether samples of a failed block are left out rather than raised.
-    pub(crate) fn skips(&self) -> bool {
-        self.limits.on_error == OnError::Skip && self.skipped <= self.limits.skip_max
-    }
-
-    /// The chunks of `blocks`, newest use first where a block is live twice.
-    pub(crate) fn view(&self, blocks: &[u32]) -> Vec<BlockView> {
+    /// What there is of `blocks`, newest use first where a block is live twice. Errors: one that cannot be read, where
+    /// that is not passed over.
+    pub(crate) fn view(&self, blocks: &[u32]) -> Result<Vec<BlockView>> {
         blocks.iter().map(|block| self.view_one(*block)).collect()
     }
 
-    fn view_one(&self, block: u32) -> BlockView {
+    fn view_one(&self, block: u32) -> Result<BlockView> {
         let uses = self.live.get(&block).map_or(&[][..], Vec::as_slice);
         let Some(newest) = uses.last() else {
             return Err(Error::internal(format!("block {block} is needed but was not kept")));
         };
-        if let Some(failure) = uses.iter().find_map(|live| live.failure.clone()) {
-            return Err(failure);
+        match uses.iter().find_map(|live| live.bad.as_ref()) {
+            Some(Bad::Raised(error)) => return Err(error.clone()),
+            Some(Bad::Skipped(error, stand_in)) => return Ok(BlockView::Skipped(error.clone(), stand_in.clone())),
+            None => {}
         }
         let mut chunks = newest.chunks.clone();
         for older in &uses[..uses.len() - 1] {
@@ -223,15 +228,15 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
                 }
             }
         }
-        Ok(chunks)
+        Ok(BlockView::Rows(chunks))
     }
 
-    pub(crate) fn on_assembled(&mut self, ticket: u64, outcome: Result<Batch<S>>) {
+    pub(crate) fn on_assembled(&mut self, ticket: u64, outcome: Result<(Batch<S>, Losses)>) {
         self.assembling.remove(&ticket);
         if self.closed {
             return;
         }
-        if let Ok(batch) = &outcome {
+        if let Ok((batch, _)) = &outcome {
             self.ready_bytes += bytes_of(batch);
         }
         self.ready.insert(ticket, outcome);
@@ -288,13 +293,17 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         }
     }
 
-    /// The next batch in order if it is there; batches emptied by skipping are passed over.
+    /// The next batch in order if it is there; batches emptied by skipping are passed over. What was lost is counted here,
+    /// in order, so that the batch at which it becomes too much does not depend on the workers.
     pub(crate) fn take_ready(&mut self) -> Option<Result<Batch<S>>> {
         while let Some(outcome) = self.ready.remove(&self.next_out) {
             self.next_out += 1;
             match outcome {
-                Ok(batch) => {
+                Ok((batch, losses)) => {
                     self.ready_bytes -= bytes_of(&batch);
+                    if let Err(error) = self.losses.add(losses, batch.rows, self.limits.skip_max) {
+                        return Some(Err(error));
+                    }
                     if batch.rows > 0 {
                         return Some(Ok(batch));
                     }
@@ -313,8 +322,14 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.next_out >= self.batches
     }
 
-    pub(crate) fn usage(&self) -> (u64, u64, u64) {
-        (self.live_bytes, self.ready_bytes, self.skipped)
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            live_bytes: self.live_bytes,
+            ready_bytes: self.ready_bytes,
+            skipped_samples: self.losses.samples,
+            skipped_batches: self.losses.batches,
+            skipped_blocks: self.bad_blocks,
+        }
     }
 
     pub(crate) fn close(&mut self) {

@@ -5,6 +5,7 @@
 //! consumer's references. PIPE-3: every queue is bounded by bytes.
 
 mod assemble;
+mod bad_blocks;
 mod coordinator;
 mod stats;
 mod worker;
@@ -13,7 +14,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use coordinator::{Limits, OnError};
+pub use bad_blocks::{OnError, Quarantine};
+pub use coordinator::Limits;
 pub use stats::{Snapshot, Stats};
 
 use crate::batch::Batch;
@@ -43,6 +45,8 @@ pub struct Job<M> {
     /// Decode threads; 0 decodes in the thread that asks for batches.
     pub workers: usize,
     pub row_pool: Arc<RowPool>,
+    /// Where bad blocks are listed, for `OnError::Quarantine`.
+    pub quarantine: Option<Arc<dyn Quarantine>>,
 }
 
 impl<M> std::fmt::Debug for Job<M> {
@@ -162,8 +166,8 @@ impl<M: BatchMemory> Pipeline<M> {
     }
 
     pub fn stats(&self) -> Snapshot {
-        let (live_bytes, ready_bytes, skipped) = self.shared.lock().usage();
-        self.shared.stats.snapshot(live_bytes, ready_bytes, skipped)
+        let usage = self.shared.lock().usage();
+        self.shared.stats.snapshot(usage)
     }
 
     /// Leaves the threads alone: in a forked child they do not exist and must not be joined.

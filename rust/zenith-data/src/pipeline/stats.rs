@@ -42,12 +42,26 @@ pub struct Snapshot {
     pub live_bytes: u64,
     /// Bytes of finished batches that wait for the consumer.
     pub ready_bytes: u64,
-    /// Samples lost to `on_error="skip"`.
+    /// Samples of the batches handed out so far that `on_error="skip"` left out or replaced.
     pub skipped_samples: u64,
+    /// Batches that skipping left without any sample; they are not handed out.
+    pub skipped_batches: u64,
+    /// Blocks that could not be read.
+    pub skipped_blocks: u64,
+}
+
+/// What the coordinator knows of a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) live_bytes: u64,
+    pub(crate) ready_bytes: u64,
+    pub(crate) skipped_samples: u64,
+    pub(crate) skipped_batches: u64,
+    pub(crate) skipped_blocks: u64,
 }
 
 impl Stats {
-    pub(crate) fn snapshot(&self, live_bytes: u64, ready_bytes: u64, skipped_samples: u64) -> Snapshot {
+    pub(crate) fn snapshot(&self, usage: Usage) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Snapshot {
             fetch_ns: read(&self.fetch_ns),
@@ -60,9 +74,11 @@ impl Stats {
             decoded_samples: read(&self.decoded_samples),
             batches: read(&self.batches),
             samples: read(&self.samples),
-            live_bytes,
-            ready_bytes,
-            skipped_samples,
+            live_bytes: usage.live_bytes,
+            ready_bytes: usage.ready_bytes,
+            skipped_samples: usage.skipped_samples,
+            skipped_batches: usage.skipped_batches,
+            skipped_blocks: usage.skipped_blocks,
         }
     }
 }

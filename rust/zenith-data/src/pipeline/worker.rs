@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Shared;
 use super::assemble::{self, Scratch};
-use super::coordinator::Task;
+use super::coordinator::{Decoded, StandIn, Task};
 use crate::format::guard::panic_text;
 use crate::gather::decode_block;
 use crate::memory::BatchMemory;
@@ -46,13 +46,13 @@ fn run<M: BatchMemory>(shared: &Shared<M>) {
 pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &mut Scratch) {
     match task {
         Task::Decode(used) => {
-            let outcome = caught(|| decode(shared, &used));
+            let outcome = caught(|| decode_or_skip(shared, &used));
             shared.lock().on_decoded(used, outcome);
         }
         Task::Assemble(ticket) => {
             let started = shared.job.clock.now_ns();
             let outcome = caught(|| assemble::assemble(shared, ticket, scratch));
-            if let Ok(batch) = &outcome {
+            if let Ok((batch, _)) = &outcome {
                 shared.stats.samples.fetch_add(batch.rows as u64, Ordering::Relaxed);
                 shared.stats.batches.fetch_add(1, Ordering::Relaxed);
             }
@@ -64,9 +64,58 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
     shared.work.notify_all();
 }
 
-fn decode<M: BatchMemory>(shared: &Shared<M>, used: &BlockUse) -> Result<Vec<Chunk>> {
+/// Other blocks that are tried for a bad one's places before giving up.
+const STAND_INS_MAX: usize = 64;
+
+fn decode_or_skip<M: BatchMemory>(shared: &Shared<M>, used: &BlockUse) -> Result<Decoded> {
+    let bad = match read(shared, used.block)? {
+        Ok(chunks) => return Ok(Decoded::Rows(chunks)),
+        Err(bad) => bad,
+    };
+    let several = shared.job.epoch.world() > 1;
+    let stand_in = if several { Some(stand_in(shared, used.block, &bad)?) } else { None };
+    Ok(Decoded::Skipped(bad, stand_in))
+}
+
+/// The next good block in the order of the epoch, whose samples are those of the same window where the window reaches
+/// beyond the bad block. A function of the plan and of which blocks are bad, so that neither the batch size nor the
+/// number of ranks nor a resume changes what is repeated.
+fn stand_in<M: BatchMemory>(shared: &Shared<M>, block: u32, why: &Error) -> Result<StandIn> {
     let job = &shared.job;
-    let block = used.block as usize;
+    for other in job.plan.blocks_after(block).take(STAND_INS_MAX) {
+        if let Ok(chunks) = read(shared, other)? {
+            return Ok(StandIn { chunks: chunks.into(), rows: job.dataset.blocks()[other as usize].rows as u32 });
+        }
+    }
+    let message = format!(
+        "{} And so are the blocks after it: no good sample could take the places that several ranks must fill. Repair \
+         the files, or read them at one rank",
+        why.message()
+    );
+    Err(why.clone().with_message(message))
+}
+
+/// The rows of a block. The outer error is raised; the inner one is passed over. A block that is quarantined is not
+/// read, and one that turns out bad is quarantined, where that is asked for.
+fn read<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Result<Vec<Chunk>>> {
+    let job = &shared.job;
+    if let Some(bad) = job.quarantine.as_ref().and_then(|quarantine| quarantine.listed(block)) {
+        return Ok(Err(bad));
+    }
+    let bad = match caught(|| decode(shared, block)) {
+        Ok(chunks) => return Ok(Ok(chunks)),
+        Err(error) if job.limits.on_error.skips(error.kind()) => error,
+        Err(error) => return Err(error),
+    };
+    if let Some(quarantine) = &job.quarantine {
+        quarantine.add(block, &bad)?;
+    }
+    Ok(Err(bad))
+}
+
+fn decode<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Vec<Chunk>> {
+    let job = &shared.job;
+    let block = block as usize;
     let started = job.clock.now_ns();
     let bytes = job.storage.submit(job.dataset.sources(), &job.dataset.ranges(block))?.wait()?;
     add_since(shared, &shared.stats.fetch_ns, started);

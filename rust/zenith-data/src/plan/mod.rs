@@ -65,6 +65,8 @@ pub struct Plan {
     lanes: Arc<[Lane]>,
     lane_bits: u32,
     window_key: u64,
+    /// For every position its place among the blocks, where neither file order nor a shuffle is wanted.
+    given: Option<Arc<[u64]>>,
 }
 
 impl Plan {
@@ -82,7 +84,20 @@ impl Plan {
         let lane_bits = lanes.trailing_zeros();
         let lanes = lanes::cut(sequence.len(), lane_bits, window.min(permute::LEN_MAX)).into();
         let window_key = epoch_key(order.seed, order.epoch, Purpose::WindowOrder);
-        Ok(Self { order: *order, sequence, lanes, lane_bits, window_key })
+        Ok(Self { order: *order, sequence, lanes, lane_bits, window_key, given: None })
+    }
+
+    /// The plan in which position j is the `given[j]`-th sample of the blocks as they lie. Whoever follows it holds every
+    /// block from the first position that needs it to the last. Errors: `given` is not as long as the blocks together, or
+    /// names a sample that is not there.
+    pub fn in_given_order(block_rows: &[u64], order: &Order, given: Arc<[u64]>) -> Result<Self> {
+        let mut plan = Self::new(block_rows, &Order { shuffle: false, ..*order })?;
+        let len = plan.len();
+        if given.len() as u64 != len || given.iter().any(|&place| place >= len) {
+            return Err(Error::internal("the order of a selection does not fit its blocks"));
+        }
+        plan.given = Some(given);
+        Ok(plan)
     }
 
     pub fn order(&self) -> &Order {
@@ -104,8 +119,18 @@ impl Plan {
         Some(self.sequence.sample_at(self.place(position)))
     }
 
+    /// The other blocks with samples, in the order of the epoch from the one after `block` on, round and round once.
+    pub fn blocks_after(&self, block: u32) -> impl Iterator<Item = u32> + '_ {
+        let blocks = self.sequence.blocks();
+        let here = blocks.iter().position(|&other| other == block).unwrap_or(0);
+        blocks.iter().cycle().skip(here + 1).take(blocks.len().saturating_sub(1)).copied()
+    }
+
     /// The place in the sequence of blocks of a position below `len`.
     fn place(&self, position: u64) -> u64 {
+        if let Some(given) = &self.given {
+            return given[position as usize];
+        }
         if !self.order.shuffle {
             return position;
         }

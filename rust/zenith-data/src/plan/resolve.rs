@@ -16,7 +16,12 @@ impl Plan {
         let inside = self.len().saturating_sub(start).div_ceil(step).min(count as u64) as usize;
         let begin = out.len();
         out.resize(begin + inside, SampleRef::default());
-        if self.order.shuffle {
+        if let Some(given) = &self.given {
+            let places = given[(start as usize).min(given.len())..].iter().step_by(step as usize);
+            for (sample, &place) in out[begin..].iter_mut().zip(places) {
+                *sample = self.sequence.sample_at(place);
+            }
+        } else if self.order.shuffle {
             self.resolve_lanes(start, step, &mut out[begin..]);
         } else {
             self.resolve_in_file_order(start, step, &mut out[begin..]);

@@ -47,6 +47,8 @@ pub struct Schedule {
     /// For every lane the rank's smallest offset, or `None` if it reads nothing there.
     residues: Vec<Option<u64>>,
     heap: BinaryHeap<Reverse<Wish>>,
+    /// The uses of a plan in a given order, which has no lanes.
+    given: std::vec::IntoIter<BlockUse>,
     /// The rank's repeated positions that are still to be told.
     repeated: Range<u64>,
 }
@@ -92,6 +94,26 @@ fn common_divisor(lanes: u64, world: u64) -> u64 {
     1 << world.trailing_zeros().min(lanes.trailing_zeros())
 }
 
+/// Every block that the rank needs, from its first position to its last.
+fn uses_in_given_order(plan: &Plan, given: &[u64], from: u64, rank: u64, world: u64) -> Vec<BlockUse> {
+    let mut spans: Vec<Option<(u64, u64)>> = vec![None; plan.sequence.blocks().len()];
+    let first = from + (rank % world + world - from % world) % world;
+    for position in (first..given.len() as u64).step_by(world as usize) {
+        let index = plan.sequence.index_at(given[position as usize]);
+        let (first, _) = spans[index].unwrap_or((position, position));
+        spans[index] = Some((first, position));
+    }
+    let use_of = |(index, span): (usize, &Option<(u64, u64)>)| {
+        let (first, last) = (*span)?;
+        let rows = plan.sequence.span(index);
+        let releases = vec![Release { rows: 0..(rows.end - rows.start) as u32, after: last + 1 }];
+        Some(BlockUse { block: plan.sequence.block(index), first, releases })
+    };
+    let mut uses: Vec<BlockUse> = spans.iter().enumerate().filter_map(use_of).collect();
+    uses.sort_unstable_by_key(|used| used.first);
+    uses
+}
+
 impl Schedule {
     fn new(plan: Plan, from: u64, end: u64, rank: u64, world: u64) -> Self {
         let lanes = plan.lanes.len() as u64;
@@ -107,7 +129,13 @@ impl Schedule {
         };
         let residues: Vec<_> = (0..lanes).map(residue).collect();
         let repeated = if plan.is_empty() { 0..0 } else { plan.len().max(from)..end };
-        let mut schedule = Self { plan, from, rank, world, turn, residues, heap: BinaryHeap::new(), repeated };
+        let given = plan.given.as_ref().map(|given| uses_in_given_order(&plan, given, from, rank, world));
+        let is_given = given.is_some();
+        let given = given.unwrap_or_default().into_iter();
+        let mut schedule = Self { plan, from, rank, world, turn, residues, heap: BinaryHeap::new(), given, repeated };
+        if is_given {
+            return schedule;
+        }
         for lane in 0..lanes as usize {
             let needed = schedule.needed_from(lane);
             if needed < schedule.lane(lane).len {
@@ -266,6 +294,6 @@ impl Iterator for Schedule {
                 return Some(BlockUse { block, first: wish.first, releases });
             }
         }
-        self.next_repeated()
+        self.given.next().or_else(|| self.next_repeated())
     }
 }

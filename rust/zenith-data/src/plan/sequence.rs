@@ -58,6 +58,11 @@ impl Sequence {
         self.starts.last().copied().unwrap_or(0)
     }
 
+    /// Block numbers in sequence order.
+    pub(crate) fn blocks(&self) -> &[u32] {
+        &self.blocks
+    }
+
     /// The number that the dataset knows the block by.
     pub(crate) fn block(&self, index: usize) -> u32 {
         self.blocks[index]

@@ -28,6 +28,15 @@ fn all(plan: &Plan) -> Vec<SampleRef> {
     (0..plan.len()).filter_map(|position| plan.sample(position)).collect()
 }
 
+/// The same order, told sample by sample.
+fn given_order(rows: &[u64], order: &Order) -> Plan {
+    let plan = Plan::new(rows, order).expect("valid");
+    let starts: Vec<u64> = rows.iter().scan(0, |next, rows| Some(std::mem::replace(next, *next + rows))).collect();
+    let given: Vec<u64> =
+        all(&plan).iter().map(|sample| starts[sample.block as usize] + u64::from(sample.row)).collect();
+    Plan::in_given_order(rows, order, given.into()).expect("valid")
+}
+
 fn positions(batch: BatchPlan, world: u64) -> impl Iterator<Item = u64> {
     (0..batch.count).map(move |turn| batch.start + turn * world)
 }
@@ -97,9 +106,10 @@ proptest! {
 
     #[test]
     fn a_schedule_has_every_row_when_it_is_needed(
-        rows in rows(), order in order(), world in 1_u64..18, rank in 0_u64..18, from in 0_u64..400, batch_size in 1_u64..20,
+        rows in rows(), order in order(), given in prop::bool::weighted(0.2), world in 1_u64..18, rank in 0_u64..18,
+        from in 0_u64..400, batch_size in 1_u64..20,
     ) {
-        let plan = Plan::new(&rows, &order).expect("valid");
+        let plan = if given { given_order(&rows, &order) } else { Plan::new(&rows, &order).expect("valid") };
         let (rank, from) = (rank % world, from.min(plan.len()));
         let epoch = Epoch::new(plan.len(), from, batch_size, world, rank, Tail::Pad).expect("valid");
         let uses: Vec<_> = plan.schedule_to(from, epoch.end(), rank, world).collect();
@@ -152,6 +162,20 @@ fn golden(plan: &Plan) -> Vec<(u32, u32)> {
 }
 
 /// The order is part of every checkpoint: a change here is a new version of the state, never an edit of these numbers.
+#[test]
+fn a_given_order_is_kept_and_checked() {
+    let (rows, order) = ([7, 0, 5], Order { seed: 3, epoch: 1, lanes: 2, window: 4, shuffle: true });
+    let (shuffled, told) = (Plan::new(&rows, &order).unwrap(), given_order(&rows, &order));
+    assert_eq!(all(&told), all(&shuffled));
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    told.resolve(5, 3, 9, &mut one);
+    shuffled.resolve(5, 3, 9, &mut other);
+    assert_eq!(one, other);
+    for wrong in [vec![0; 11], vec![12; 12]] {
+        assert!(Plan::in_given_order(&rows, &order, wrong.into()).is_err());
+    }
+}
+
 #[test]
 fn the_order_never_changes() {
     let order = Order { seed: 1, epoch: 2, lanes: 4, window: 5, shuffle: true };

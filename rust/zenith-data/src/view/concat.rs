@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::dataset::{Block, Dataset};
+use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -149,6 +149,14 @@ impl Dataset for Concat {
 
     fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    fn units(&self) -> Vec<Unit> {
+        let of = |part: &Part| {
+            let first = part.first_source;
+            part.dataset.units().into_iter().map(move |unit| Unit { source: unit.source + first, ..unit })
+        };
+        self.parts.iter().flat_map(of).collect()
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

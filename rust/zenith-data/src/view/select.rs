@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Indices;
 use super::draw::Draw;
-use crate::dataset::{Block, Dataset};
+use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -317,6 +317,12 @@ impl Dataset for Select {
 
     fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// A block of a selection is as bad as the block that it is cut from, whole.
+    fn units(&self) -> Vec<Unit> {
+        let units = self.base.units();
+        self.cuts.iter().map(|cut| units[cut.block].clone()).collect()
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

@@ -65,10 +65,15 @@ impl Dataset {
         self.open.dataset().fingerprint()
     }
 
-    /// Whether the samples stand in the blocks as they are counted.
+    /// Whether the samples are counted in another order than that of the blocks.
     #[getter]
-    fn in_order(&self) -> bool {
-        self.open.is_in_order()
+    fn jumps(&self) -> bool {
+        self.open.dataset().given_order().is_some()
+    }
+
+    /// Whether the samples can be read block by block in the order in which they are counted, holding at most `bytes`.
+    fn readable_in_order(&self, bytes: u64) -> bool {
+        self.open.is_readable_in_order(bytes)
     }
 
     /// Samples in each block, in file order.
@@ -110,7 +115,8 @@ fn describe(field: &zenith::data::Field) -> serde_json::Value {
     use zenith::data::FieldKind;
     let (kind, dtype, shape) = match &field.kind {
         FieldKind::Dense { dtype, shape } => ("dense", Some(dtype.name()), Some(shape)),
-        FieldKind::Ragged { dtype } => ("ragged", Some(dtype.name()), None),
+        FieldKind::Ragged { dtype, jagged: false } => ("ragged", Some(dtype.name()), None),
+        FieldKind::Ragged { dtype, jagged: true } => ("jagged", Some(dtype.name()), None),
         FieldKind::Text => ("text", None, None),
         FieldKind::Binary => ("binary", None, None),
         FieldKind::Json => ("json", None, None),

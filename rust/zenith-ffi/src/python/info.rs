@@ -2,6 +2,9 @@
 
 use pyo3::prelude::*;
 
+use super::dataset::config;
+use super::errors::call;
+
 /// What the machine and this build have, as JSON.
 #[pyfunction]
 pub(super) fn info() -> String {
@@ -12,4 +15,10 @@ pub(super) fn info() -> String {
 #[pyfunction]
 pub(super) fn loader_defaults() -> String {
     zenith::LoaderConfig::defaults_json()
+}
+
+/// Errors for options of a loader, as JSON, that no dataset could make sense of.
+#[pyfunction]
+pub(super) fn check_options(py: Python<'_>, options: &str) -> PyResult<()> {
+    call(py, "check_options", || config(options).map(drop))
 }

@@ -39,6 +39,12 @@ impl Loader {
         self.loader.order()
     }
 
+    /// What the user should be told once.
+    #[getter]
+    fn notices(&self) -> Vec<String> {
+        self.loader.notices()
+    }
+
     /// Batches that this rank gets from a global position (in samples) to the end of an epoch.
     fn batches(&self, py: Python<'_>, position: u64) -> PyResult<u64> {
         call(py, "Loader.batches", || self.loader.batches_from(position))
@@ -53,7 +59,7 @@ impl Loader {
     fn indices(&self, py: Python<'_>, epoch: u64, start: u64, step: u64, count: usize) -> PyResult<Vec<u64>> {
         call(py, "Loader.indices", || {
             let dataset = self.loader.dataset();
-            if !self.loader.config().shuffle && !dataset.is_in_order() && !dataset.is_empty() {
+            if !self.loader.config().shuffle && dataset.dataset().given_order().is_some() && !dataset.is_empty() {
                 // In its own order a position is the number, whatever the blocks.
                 let position = |turn: usize| u128::from(start) + u128::from(step) * turn as u128;
                 return Ok((0..count).map(|turn| (position(turn) % u128::from(dataset.len())) as u64).collect());

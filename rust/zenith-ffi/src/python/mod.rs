@@ -16,7 +16,7 @@ mod _engine {
     #[pymodule_export]
     use super::errors::take_error;
     #[pymodule_export]
-    use super::info::{info, loader_defaults};
+    use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
     use super::loader::{Epoch, Loader};
     #[pymodule_export]

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use whole::record_batches;
 
 use crate::Result;
-use crate::dataset::{Block, Dataset};
+use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::format::options::ColumnOptions;
 use crate::format::projection::Projection;
@@ -96,6 +96,16 @@ impl Dataset for ArrowIpc {
 
     fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    fn units(&self) -> Vec<Unit> {
+        let mut next = (0, 0);
+        let unit = |(place, block): (&BlockPlace, &Block)| {
+            let start = if next.0 == place.file { next.1 } else { 0 };
+            next = (place.file, start + block.rows);
+            Unit { source: place.file, number: place.batch.into(), rows: start..next.1 }
+        };
+        self.places.iter().zip(&self.blocks).map(unit).collect()
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

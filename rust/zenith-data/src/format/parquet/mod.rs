@@ -26,7 +26,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Block, Dataset};
+use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::format::filter::Filters;
 use crate::format::options::ColumnOptions;
@@ -125,6 +125,15 @@ impl Dataset for Parquet {
 
     fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    fn units(&self) -> Vec<Unit> {
+        let unit = |(place, block): (&BlockPlace, &Block)| Unit {
+            source: place.file,
+            number: place.group.into(),
+            rows: place.file_row..place.file_row + block.rows,
+        };
+        self.places.iter().zip(&self.blocks).map(unit).collect()
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

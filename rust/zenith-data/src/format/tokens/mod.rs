@@ -15,7 +15,7 @@ use crate::dataset::{Block, Dataset};
 use crate::field::{DType, Field, Schema};
 use crate::format::ends;
 use crate::plan::mix;
-use crate::rows::{Column, RowLayout, Rows, Slot};
+use crate::rows::{Boundary, Column, RowLayout, Rows, Slot};
 use crate::storage::{Range, Source, Storage};
 use crate::{Error, Result};
 
@@ -36,11 +36,14 @@ pub struct TokensOptions {
     pub random: bool,
     /// Seed of the random starts.
     pub seed: u64,
+    /// The token between documents: targets that belong to another document than the token before them are -100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boundary: Option<Boundary>,
 }
 
 impl Default for TokensOptions {
     fn default() -> Self {
-        Self { dtype: "uint16".into(), seq_len: 1024, stride: None, random: false, seed: 0 }
+        Self { dtype: "uint16".into(), seq_len: 1024, stride: None, random: false, seed: 0, boundary: None }
     }
 }
 
@@ -99,6 +102,12 @@ impl Tokens {
             let message =
                 format!("tokens are {} here and {} in the first file", files[index].dtype.name(), item.name());
             return Err(Error::invalid(message).in_file(&sources[index].location));
+        }
+        if let Some(Boundary { token, .. }) = options.boundary
+            && item == DType::U16
+            && u16::try_from(token).is_err()
+        {
+            return Err(Error::invalid(format!("boundary {token} is not a token of {} files", item.name())));
         }
         let spans = spans(&files, &options, stride, item);
         let row_bytes = (options.seq_len + 1) * item.width() as u64;
@@ -185,8 +194,11 @@ impl Dataset for Tokens {
     fn layout(&self) -> RowLayout {
         let from = self.item();
         let elements = self.options.seq_len as usize;
-        let slots =
-            vec![Slot::Widened { offset: 0, elements, from }, Slot::Widened { offset: from.width(), elements, from }];
+        let boundary = self.options.boundary;
+        let slots = vec![
+            Slot::Widened { offset: 0, elements, from, boundary: None },
+            Slot::Widened { offset: from.width(), elements, from, boundary },
+        ];
         RowLayout::with_slots((elements + 1) * from.width(), slots)
     }
 

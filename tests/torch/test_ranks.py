@@ -1,0 +1,141 @@
+"""Rank and world size: from arguments, a mesh, a process group, or torch.distributed; with real gloo processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import zenith
+from torch.distributed.device_mesh import init_device_mesh
+from zenith_torch import DataLoader
+
+ROWS = 10_007
+
+
+def start(rank: int, world: int, port: int) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+
+
+def ids(loader: DataLoader) -> list[int]:
+    return [i for batch in loader for i in batch["id"].tolist()]
+
+
+def shares(rank: int, world: int, port: int, path: str, out: str) -> None:
+    """What this process gets in every way of saying who it is."""
+    start(rank, world, port)
+    dataset = zenith.Parquet(path, columns=["id"])
+    found: dict[str, object] = {}
+
+    def read(name: str, **options: object) -> None:
+        loader = DataLoader(dataset, batch_size=100, shuffle=True, seed=3, **options)
+        expected = f"rank {loader.sampler.rank} of {loader.sampler.num_replicas}"
+        assert expected in loader.explain()
+        found[name] = [len(loader), ids(loader)]
+
+    read("torch.distributed")
+    read("mesh", mesh=init_device_mesh("cpu", (world,)))
+    tensor_parallel = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("tp", "dp"))
+    read("dp of two", mesh=tensor_parallel)
+    read("first of two", mesh=init_device_mesh("cpu", (world // 2, 2)))
+    read("hybrid", mesh=init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("dp_replicate", "dp_shard")))
+    read("group", process_group=tensor_parallel.get_group("dp"))
+    read("arguments", rank=1, world_size=3)
+    outsiders = dist.new_group([0])
+    if rank > 0:
+        with pytest.raises(ValueError, match="not a member"):
+            len(DataLoader(dataset, process_group=outsiders))
+    (Path(out) / f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_an_epoch(parquet_files: Path, tmp_path: Path, world: int) -> None:
+    mp.spawn(shares, args=(world, free_port(), str(parquet_files), str(tmp_path)), nprocs=world)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
+
+    def expected(rank: int, of: int) -> list[int]:
+        return ids(DataLoader(parquet_files, batch_size=100, shuffle=True, seed=3, rank=rank, world_size=of))
+
+    half = world // 2
+    for rank, ways in enumerate(found):
+        whole = expected(rank, world)
+        for name in ("torch.distributed", "mesh", "hybrid"):
+            assert ways[name] == [-(-len(whole) // 100), whole], name
+        # The mesh counts its processes row by row.
+        assert ways["dp of two"][1] == expected(rank % half, half)
+        assert ways["group"] == ways["dp of two"]
+        assert ways["first of two"][1] == expected(rank // 2, half)
+        assert ways["arguments"][1] == expected(1, 3)
+    assert set().union(*(ways["mesh"][1] for ways in found)) == set(range(ROWS))
+
+
+@pytest.fixture
+def alone(tmp_path: Path):
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def test_torch_distributed_is_noticed_once(parquet_files: Path, alone: None, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("zenith_torch.ranks._noticed", False)
+    loader = DataLoader(parquet_files, batch_size=5000)
+    assert not caplog.records, "it is looked at when it is needed"
+    for _ in range(2):
+        assert len(loader) == 3
+        list(DataLoader(parquet_files, batch_size=5000))
+    assert [record.name for record in caplog.records] == ["zenith_torch"]
+    assert "mesh=" in caplog.records[0].message
+
+
+def test_what_was_given_is_not_noticed(parquet_files: Path, alone: None, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("zenith_torch.ranks._noticed", False)
+    mesh = init_device_mesh("cpu", (1,))
+    for options in ({"rank": 0, "world_size": 1}, {"mesh": mesh}, {"process_group": dist.group.WORLD}):
+        assert len(DataLoader(parquet_files, batch_size=5000, **options)) == 3
+    assert not [record for record in caplog.records if record.name == "zenith_torch"]
+
+
+def test_changing_the_ranks_later_is_an_error(parquet_files: Path, monkeypatch) -> None:
+    loader = DataLoader(parquet_files, batch_size=5000)
+    assert len(loader) == 3
+    for name in ("rank", "world_size", "mesh", "process_group"):
+        with pytest.raises(ValueError, match=f"{name} cannot be changed"):
+            setattr(loader, name, 1)
+    # A group that is initialised between two epochs changes who this process is.
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda group=None: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
+    with pytest.raises(RuntimeError, match=r"rank was 0 at the first iteration and is 1 now"):
+        iter(loader)
+
+
+def test_contradictions_are_refused_at_once(parquet_files: Path, alone: None) -> None:
+    mesh = init_device_mesh("cpu", (1,))
+    with pytest.raises(ValueError, match="together"):
+        DataLoader(parquet_files, rank=1)
+    with pytest.raises(ValueError, match="only one"):
+        DataLoader(parquet_files, rank=0, world_size=1, mesh=mesh)
+    with pytest.raises(ValueError, match="only one"):
+        DataLoader(parquet_files, process_group=dist.group.WORLD, mesh=mesh)
+    with pytest.raises(ValueError, match="not a Zenith dataset"):
+        DataLoader([1, 2, 3], mesh=mesh)
+    with pytest.raises(ValueError, match="rank must be below"):
+        len(DataLoader(parquet_files, rank=2, world_size=2))
+
+
+def test_no_environment_variable_is_needed(parquet_files: Path) -> None:
+    assert "RANK" not in os.environ
+    assert "rank 0 of 1" in DataLoader(parquet_files).explain()
