@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use zenith_data::format::guard::guard;
-use zenith_data::format::parquet::check_footers;
+use zenith_data::format::parquet::{check_chunk_pages, check_footers};
 use zenith_data::storage::Source;
 use zenith_data::{Error, Result};
 use zenith_io::LocalFiles;
@@ -56,14 +56,28 @@ impl File {
 
     fn group(&self, group: usize) -> Result<Vec<RecordBatch>> {
         guard("a row group", || {
-            let rows = usize::try_from(self.metadata.metadata().row_group(group).num_rows()).unwrap_or(usize::MAX);
+            let row_group = self.metadata.metadata().row_group(group);
+            let rows = usize::try_from(row_group.num_rows()).unwrap_or(usize::MAX);
+            for (column, chunk) in row_group.columns().iter().enumerate() {
+                if self.mask.leaf_included(column) {
+                    check_chunk_pages(&self.bytes, chunk)?;
+                }
+            }
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
                 .with_projection(self.mask.clone())
                 .with_row_groups(vec![group])
                 .with_batch_size(rows.max(1))
                 .build()
                 .map_err(corrupt)?;
-            reader.map(|batch| batch.map_err(|error| Error::corrupt(format!("{error}. Restore the file")))).collect()
+            let batches = reader
+                .map(|batch| batch.map_err(|error| Error::corrupt(format!("{error}. Restore the file"))))
+                .collect::<Result<Vec<_>>>()?;
+            let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            if found != rows {
+                let why = format!("the pages hold {found} rows, the footer claims {rows}. Restore the file");
+                return Err(Error::corrupt(why));
+            }
+            Ok(batches)
         })
     }
 }

@@ -47,7 +47,7 @@ impl Parquet {
     fn file_matches(&self, index: usize, ports: Ports<'_>, options: &ParquetOptions) -> Result<BooleanBuffer> {
         let file = &self.files[index];
         let search = Search::new(self, index, &options.filters)?;
-        check_chunks(&file.metadata, &file.plan.schema, &search.columns, self.sources[index].len)?;
+        check_chunks(&file.metadata, &file.plan.schema.descriptor, &search.columns, self.sources[index].len)?;
         let rows = file.metadata.file_metadata().num_rows() as usize;
         let groups = 0..file.metadata.num_row_groups();
         let asked = (&options.filters, options.partitioning, format!("{:032x}", file.footer_hash));

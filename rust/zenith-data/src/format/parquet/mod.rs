@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Block, Dataset, Unit};
@@ -77,7 +77,24 @@ struct FileEntry {
 /// Reads and checks the footers of `sources` (sizes, offsets, counts, nesting), for readers of whole files that would
 /// otherwise allocate by what a file claims.
 pub fn check_footers(storage: &dyn Storage, sources: &[Source]) -> Result<()> {
-    footer::read_footers(storage, sources, |_, _| Ok(()))
+    footer::read_footers(storage, sources, |index, footer| {
+        let metadata = &footer.metadata;
+        let descriptor = metadata.file_metadata().schema_descr();
+        let columns: Vec<usize> = (0..descriptor.num_columns()).collect();
+        open::check_row_counts(metadata)
+            .and_then(|()| open::check_chunks(metadata, descriptor, &columns, sources[index].len))
+            .map_err(|error| error.in_file(&sources[index].name))
+    })
+}
+
+/// Looks at the page headers of a column chunk of a file that is in memory whole.
+pub fn check_chunk_pages(file: &Bytes, chunk: &ColumnChunkMetaData) -> Result<()> {
+    let outside = || Error::corrupt("the column chunk lies outside the file. Restore the file");
+    let (start, len) = open::chunk_range(chunk).ok_or_else(outside)?;
+    let (start, len) = (usize::try_from(start), usize::try_from(len));
+    let (Ok(start), Ok(len)) = (start, len) else { return Err(outside()) };
+    let end = start.checked_add(len).filter(|&end| end <= file.len()).ok_or_else(outside)?;
+    decode::check_pages(&file.slice(start..end)).map_err(|error| error.in_field(&chunk.column_path().string()))
 }
 
 /// Where the rows of a block are.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::schema::types::SchemaDescriptor;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::footer::{Footer, read_footers};
 use super::index::{self, PageTable};
-use super::plan::{FilePlan, FileSchema};
+use super::plan::FilePlan;
 use super::{BlockPlace, FileEntry, Parquet, ParquetOptions, blocks};
 use crate::dataset::Block;
 use crate::format::partition::Partitions;
@@ -74,7 +75,7 @@ impl Opening<'_> {
         let metadata = footer.metadata;
         let plan = self.plan(&metadata)?;
         check_row_counts(&metadata)?;
-        check_chunks(&metadata, &plan.schema, &plan.columns, source.len)?;
+        check_chunks(&metadata, &plan.schema.descriptor, &plan.columns, source.len)?;
         self.hash.update(source.name.as_bytes());
         self.hash.update(&[0]);
         for number in [source.len, metadata.file_metadata().num_rows() as u64] {
@@ -156,7 +157,7 @@ pub(super) fn chunk_range(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
     Some((u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?))
 }
 
-fn check_row_counts(metadata: &ParquetMetaData) -> Result<()> {
+pub(super) fn check_row_counts(metadata: &ParquetMetaData) -> Result<()> {
     let mut total = 0i64;
     for (index, group) in metadata.row_groups().iter().enumerate() {
         let rows = group.num_rows();
@@ -177,7 +178,7 @@ fn check_row_counts(metadata: &ParquetMetaData) -> Result<()> {
 /// Refuses column chunks of the given columns that lie outside the file or do not have a value for every row.
 pub(super) fn check_chunks(
     metadata: &ParquetMetaData,
-    schema: &FileSchema,
+    schema: &SchemaDescriptor,
     columns: &[usize],
     file_len: u64,
 ) -> Result<()> {
@@ -193,7 +194,7 @@ pub(super) fn check_chunks(
             if range.is_none() {
                 return Err(wrong("the column chunk lies outside the file".into()));
             }
-            if schema.descriptor.column(column).max_rep_level() == 0 && chunk.num_values() != rows {
+            if schema.column(column).max_rep_level() == 0 && chunk.num_values() != rows {
                 return Err(wrong(format!("the column has {} values for {rows} rows", chunk.num_values())));
             }
             if chunk.uncompressed_size() < 0 {
