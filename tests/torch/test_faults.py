@@ -113,7 +113,7 @@ def test_ctrl_c_ends_a_read_that_hangs(tmp_path: Path) -> None:
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spare", [40, 4])
+@pytest.mark.parametrize("spare", [40, 8])
 def test_few_open_files_are_enough(tmp_path: Path, spare: int) -> None:
     for number in range(200):
         pq.write_table(pa.table({"id": np.arange(10) + 10 * number}), tmp_path / f"{number:03}.parquet")

@@ -16,6 +16,8 @@ use crate::listing::{self, io_error};
 
 /// Files kept open at once; the oldest go first. Well under the smallest usual limit of open files.
 const OPEN_FILES_MAX: usize = 48;
+/// How often a file is opened again when there was no handle left, after idle files were closed.
+const HANDLE_TRIES_MAX: u32 = 20;
 /// A read that fails with EIO is tried this many times in all.
 const TRIES_MAX: u32 = 3;
 /// Returned read buffers that are kept for the next block.
@@ -60,15 +62,16 @@ impl LocalFiles {
 
     /// Opens the file of `source` without holding the lock: on a mount that hangs only this thread waits.
     fn open_file(&self, source: &Source) -> Result<Arc<File>> {
-        let first = File::open(&source.location);
-        let file = match first {
-            // Under a low limit the files that no read is using make room.
-            Err(error) if no_handle_left(&error) => {
-                close_idle_files();
-                File::open(&source.location)
+        let mut file = File::open(&source.location);
+        for _ in 0..HANDLE_TRIES_MAX {
+            if !file.as_ref().is_err_and(no_handle_left) {
+                break;
             }
-            other => other,
-        };
+            // Under a low limit the files that no read is using make room; other threads want it too.
+            close_idle_files();
+            file = File::open(&source.location);
+            std::thread::yield_now();
+        }
         let file = Arc::new(file.map_err(|error| {
             let failure = io_error(&error, "open the file", &source.location);
             if no_handle_left(&error) {
