@@ -8,9 +8,11 @@ __all__ = [
     "_TestSource",
     "_test_source",
     "check_options",
+    "format_of",
     "info",
     "load",
     "loader_defaults",
+    "suffixes",
     "take_error",
 ]
 
