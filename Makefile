@@ -29,7 +29,7 @@ BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
 	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
 
-.PHONY: help setup demo test lint format sanitize bench wheel audit-wheel torch-matrix clean
+.PHONY: help setup demo test soak lint format sanitize bench wheel audit-wheel torch-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -53,6 +53,9 @@ demo: setup ## Show what Zenith does.
 
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
+
+soak: setup ## Interrupt loaders at 200 random moments (make test does 20).
+	ZENITH_SOAK=200 $(PY) -m pytest -q tests/torch/test_faults.py -k random_moments $(ARGS)
 
 lint: setup ## Check formatting, lints, types and stubs; changes no source.
 	cargo fmt --all --check

@@ -15,6 +15,7 @@ import zenith
 from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
+from zenith_torch import exits
 from zenith_torch.native import NativeIter
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
@@ -196,12 +197,13 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         self._warn_about_pinning()
-        engine = self._engine()
-        epoch, position = self._place()
-        self._loaded_state = None
-        self._epoch = epoch
-        pin = self.pin_memory and torch.accelerator.is_available()
-        iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
+        with exits.aside():
+            engine = self._engine()
+            epoch, position = self._place()
+            self._loaded_state = None
+            self._epoch = epoch
+            pin = self.pin_memory and torch.accelerator.is_available()
+            iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
         self._current = weakref.ref(iterator)
         return iterator
 

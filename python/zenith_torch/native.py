@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from zenith.datasets import FieldInfo
 from zenith.errors import InvalidArgumentError
 from zenith.values import varying_values
 
+from zenith_torch import exits
 from zenith_torch._ops import BATCH, END, next_batch
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class NativeIter:
         return self
 
     def __next__(self) -> Any:
+        if get_ident() != exits.MAIN:
+            with exits.aside():
+                return self._traced_next()
+        return self._traced_next()
+
+    def _traced_next(self) -> Any:
         if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
             with torch.autograd.profiler.record_function("enumerate(DataLoader)#NativeIter.__next__"):
                 return self._next()

@@ -1,10 +1,12 @@
-//! Doubles of the ports for tests: storage that is a map of named buffers.
+//! Doubles of the ports for tests: storage that is a map of named buffers, and storage and memory that fail when told to.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::memory::BatchMemory;
 use crate::storage::{Pending, Range, Source, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -80,4 +82,59 @@ impl Storage for MemoryStorage {
     }
 
     fn will_need(&self, _sources: &[Source], _ranges: &[Range]) {}
+}
+
+/// Storage of which one call of `submit`, counted from 0, fails with an error of the operating system.
+#[derive(Debug)]
+pub struct FaultyStorage<S> {
+    inner: S,
+    fails: usize,
+    calls: AtomicUsize,
+}
+
+impl<S> FaultyStorage<S> {
+    pub fn new(inner: S, fails: usize) -> Self {
+        Self { inner, fails, calls: AtomicUsize::new(0) }
+    }
+}
+
+impl<S: Storage> Storage for FaultyStorage<S> {
+    fn list(&self, pattern: &str) -> Result<Vec<Source>> {
+        self.inner.list(pattern)
+    }
+
+    fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == self.fails {
+            return Err(Error::new(ErrorKind::Io, "cannot read the file: Input/output error (os error 5)"));
+        }
+        self.inner.submit(sources, ranges)
+    }
+
+    fn will_need(&self, sources: &[Source], ranges: &[Range]) {
+        self.inner.will_need(sources, ranges);
+    }
+}
+
+/// Batch memory of which one slab, counted from 0, is refused.
+#[derive(Debug)]
+pub struct FaultyMemory {
+    fails: usize,
+    slabs: AtomicUsize,
+}
+
+impl FaultyMemory {
+    pub fn new(fails: usize) -> Self {
+        Self { fails, slabs: AtomicUsize::new(0) }
+    }
+}
+
+impl BatchMemory for FaultyMemory {
+    type Slab = Vec<u8>;
+
+    fn slab(&self, bytes: usize) -> Result<Vec<u8>> {
+        if self.slabs.fetch_add(1, Ordering::Relaxed) == self.fails {
+            return Err(Error::new(ErrorKind::Budget, format!("no memory for a batch field of {bytes} bytes")));
+        }
+        Ok(vec![0; bytes])
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use zenith_data::storage::{Pending, Range, Source, Storage};
@@ -16,42 +16,88 @@ use crate::listing::{self, io_error};
 
 /// Files kept open at once; the oldest go first. Well under the smallest usual limit of open files.
 const OPEN_FILES_MAX: usize = 48;
+/// How often a file is opened again when there was no handle left, after idle files were closed.
+const HANDLE_TRIES_MAX: u32 = 20;
 /// A read that fails with EIO is tried this many times in all.
 const TRIES_MAX: u32 = 3;
 /// Returned read buffers that are kept for the next block.
 const IDLE_BYTES_MAX: usize = 24 << 20;
 
+type OpenFiles = Mutex<HashMap<String, Arc<File>>>;
+
+/// The open files of every `LocalFiles`, to be closed when the process runs out of handles.
+static ALL_OPEN: Mutex<Vec<Weak<OpenFiles>>> = Mutex::new(Vec::new());
+
+/// Closes every file that no read is using. Locks that are taken (or were, when the process forked) are passed over.
+fn close_idle_files() {
+    let Ok(all) = ALL_OPEN.try_lock() else { return };
+    for open in all.iter().filter_map(Weak::upgrade) {
+        if let Ok(mut open) = open.try_lock() {
+            open.clear();
+        }
+    }
+}
+
 /// Files on this machine. One per process: a forked child makes its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LocalFiles {
-    open: Mutex<HashMap<String, Arc<File>>>,
+    open: Arc<OpenFiles>,
     buffers: Arc<SlabPool>,
 }
 
 impl LocalFiles {
     pub fn new() -> Self {
-        Self { open: Mutex::default(), buffers: SlabPool::new(IDLE_BYTES_MAX) }
+        let open = Arc::new(OpenFiles::default());
+        // In a forked child the lock may be taken for ever; then these files are not among those closed in need.
+        if let Ok(mut all) = ALL_OPEN.try_lock() {
+            all.retain(|open| open.strong_count() > 0);
+            all.push(Arc::downgrade(&open));
+        }
+        Self { open, buffers: SlabPool::new(IDLE_BYTES_MAX) }
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, HashMap<String, Arc<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the file of `source` without holding the lock: on a mount that hangs only this thread waits.
+    fn open_file(&self, source: &Source) -> Result<Arc<File>> {
+        let mut file = File::open(&source.location);
+        for _ in 0..HANDLE_TRIES_MAX {
+            if !file.as_ref().is_err_and(no_handle_left) {
+                break;
+            }
+            // Under a low limit the files that no read is using make room; other threads want it too.
+            close_idle_files();
+            file = File::open(&source.location);
+            std::thread::yield_now();
+        }
+        let file = Arc::new(file.map_err(|error| {
+            let failure = io_error(&error, "open the file", &source.location);
+            if no_handle_left(&error) {
+                let message = format!("cannot open the file: {error}. Raise the limit of open files (ulimit -n)");
+                failure.with_message(message)
+            } else if failure.kind() == ErrorKind::NotFound {
+                changed(source, "was deleted")
+            } else {
+                failure
+            }
+        })?);
+        let mut open = self.open_files();
+        if open.len() >= OPEN_FILES_MAX {
+            open.clear();
+        }
+        open.insert(source.location.clone(), file.clone());
+        Ok(file)
     }
 
     /// The file of `source`, opened if need be and checked to be the one that was listed.
     pub(crate) fn file(&self, source: &Source) -> Result<Arc<File>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match open.get(&source.location) {
-            Some(file) => file.clone(),
-            None => {
-                if open.len() >= OPEN_FILES_MAX {
-                    open.clear();
-                }
-                let file = File::open(&source.location).map_err(|error| {
-                    let error = io_error(&error, "open the file", &source.location);
-                    if error.kind() == ErrorKind::NotFound { changed(source, "was deleted") } else { error }
-                })?;
-                let file = Arc::new(file);
-                open.insert(source.location.clone(), file.clone());
-                file
-            }
+        let known = self.open_files().get(&source.location).cloned();
+        let file = match known {
+            Some(file) => file,
+            None => self.open_file(source)?,
         };
-        drop(open);
         let metadata = file.metadata().map_err(|error| io_error(&error, "inspect the file", &source.location))?;
         if metadata.len() != source.len {
             return Err(changed(source, &format!("had {} bytes and now has {}", source.len, metadata.len())));
@@ -61,6 +107,11 @@ impl LocalFiles {
         }
         Ok(file)
     }
+}
+
+/// Whether the process, or the machine, has no handle left for another open file.
+fn no_handle_left(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 impl Default for LocalFiles {
@@ -92,9 +143,9 @@ impl Storage for LocalFiles {
                     format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
                 return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
             }
-            reads.push(Read { file: self.file(source)?, source: source.clone(), range });
+            reads.push((source.clone(), range));
         }
-        Ok(Box::new(LocalReads { reads, buffers: self.buffers.clone() }))
+        Ok(Box::new(LocalReads { files: self.clone(), reads }))
     }
 
     fn will_need(&self, sources: &[Source], ranges: &[Range]) {
@@ -107,48 +158,51 @@ impl Storage for LocalFiles {
     }
 }
 
-struct Read {
-    file: Arc<File>,
-    source: Source,
-    range: Range,
-}
-
+/// Reads that are made when they are waited for: until then no file is held open for them.
 struct LocalReads {
-    reads: Vec<Read>,
-    buffers: Arc<SlabPool>,
+    files: LocalFiles,
+    reads: Vec<(Source, Range)>,
 }
 
 impl Pending for LocalReads {
     fn wait(self: Box<Self>) -> Result<Vec<Bytes>> {
-        self.reads.iter().map(|read| read.bytes(&self.buffers)).collect()
+        self.reads.iter().map(|(source, range)| self.files.read_range(source, *range)).collect()
     }
 }
 
-impl Read {
-    fn bytes(&self, buffers: &Arc<SlabPool>) -> Result<Bytes> {
-        let bytes = usize::try_from(self.range.len).map_err(|_| Error::invalid("a range is larger than memory"))?;
-        let mut buffer = buffers.slab(bytes).ok_or_else(|| {
-            Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes"))
-                .in_file(&self.source.location)
+impl LocalFiles {
+    fn read_range(&self, source: &Source, range: Range) -> Result<Bytes> {
+        let file = self.file(source)?;
+        let bytes = usize::try_from(range.len).map_err(|_| Error::invalid("a range is larger than memory"))?;
+        let mut buffer = self.buffers.slab(bytes).ok_or_else(|| {
+            Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes")).in_file(&source.location)
         })?;
-        let into = buffer.as_mut();
-        let mut done = 0;
-        let mut tries = 0;
-        while done < into.len() {
-            match self.file.read_at(&mut into[done..], self.range.offset + done as u64) {
-                // IO-1: the length was right when the read was submitted, so the file has shrunk since.
-                Ok(0) => return Err(changed(&self.source, "was truncated").at_offset(self.range.offset + done as u64)),
-                Ok(count) => done += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(libc::EIO) && tries + 1 < TRIES_MAX => tries += 1,
-                Err(error) => {
-                    let error = io_error(&error, "read the file", &self.source.location);
-                    return Err(error.at_offset(self.range.offset + done as u64));
-                }
-            }
-        }
+        fill(buffer.as_mut(), source, range.offset, |into, offset| file.read_at(into, offset))?;
         Ok(Bytes::from_owner(buffer))
     }
+}
+
+/// Fills `into` from `offset` on by as many calls of `read_at` as it takes.
+fn fill(
+    into: &mut [u8],
+    source: &Source,
+    offset: u64,
+    mut read_at: impl FnMut(&mut [u8], u64) -> std::io::Result<usize>,
+) -> Result<()> {
+    let mut done = 0;
+    let mut tries = 0;
+    while done < into.len() {
+        let here = offset + done as u64;
+        match read_at(&mut into[done..], here) {
+            // IO-1: the length was right when the read was submitted, so the file has shrunk since.
+            Ok(0) => return Err(changed(source, "was truncated").at_offset(here)),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(libc::EIO) && tries + 1 < TRIES_MAX => tries += 1,
+            Err(error) => return Err(io_error(&error, "read the file", &source.location).at_offset(here)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -174,6 +228,48 @@ mod tests {
         assert_eq!(parts, [Bytes::from_static(b"789"), Bytes::from_static(b"01")]);
         let past = files.read(&sources, Range { source: 0, offset: 8, len: 3 }).unwrap_err();
         assert_eq!(past.kind(), ErrorKind::Corrupt);
+    }
+
+    /// A disk that answers a call by the next letter: a byte, half of what is asked, EINTR, EIO, the end; then in full.
+    fn read_from(script: &str) -> (Result<Vec<u8>>, usize) {
+        let content: Vec<u8> = (0..100).collect();
+        let source = Source { location: "/a".into(), name: "a".into(), len: 100, version: String::new() };
+        let (mut script, mut calls) = (script.chars(), 0);
+        let mut into = vec![0; 60];
+        let outcome = fill(&mut into, &source, 20, |into, offset| {
+            calls += 1;
+            let count = match script.next() {
+                Some('1') => 1,
+                Some('h') => into.len().div_ceil(2),
+                Some('i') => return Err(std::io::ErrorKind::Interrupted.into()),
+                Some('e') => return Err(std::io::Error::from_raw_os_error(libc::EIO)),
+                Some('0') => 0,
+                _ => into.len(),
+            };
+            into[..count].copy_from_slice(&content[offset as usize..offset as usize + count]);
+            Ok(count)
+        });
+        (outcome.map(|()| into), calls)
+    }
+
+    #[test]
+    fn short_and_interrupted_reads_are_invisible() {
+        for script in ["", "1111", "hhh1h", "iii", "i1ihi", "e", "ee", "1eie", "hiehi"] {
+            let (read, calls) = read_from(script);
+            assert_eq!(read.unwrap(), (20..80).collect::<Vec<u8>>(), "{script}");
+            assert!(calls <= script.len() + 1);
+        }
+    }
+
+    #[test]
+    fn a_failing_disk_is_tried_three_times_and_named_with_its_offset() {
+        let (read, calls) = read_from("eeeeee");
+        let error = read.unwrap_err();
+        assert_eq!((error.kind(), error.place().offset, calls), (ErrorKind::Io, Some(20), 3));
+        assert!(error.to_string().starts_with("/a, byte 20: cannot read the file"), "{error}");
+        assert_eq!(read_from("1heeee").0.unwrap_err().place().offset, Some(20 + 1 + 30));
+        let error = read_from("h0").0.unwrap_err();
+        assert_eq!((error.kind(), error.place().offset), (ErrorKind::DatasetChanged, Some(50)));
     }
 
     #[test]

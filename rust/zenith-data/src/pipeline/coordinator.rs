@@ -167,6 +167,11 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.next_ticket >= self.batches
     }
 
+    /// Whether somebody is at work on a task.
+    pub(crate) fn is_busy(&self) -> bool {
+        !(self.decoding.is_empty() && self.assembling.is_empty())
+    }
+
     fn may_prefetch(&self) -> bool {
         let waiting = self.next_ticket - self.next_out;
         let within_bytes = (waiting + 1) * self.batch_bytes <= self.limits.prefetch_bytes;

@@ -8,6 +8,8 @@ mod assemble;
 mod bad_blocks;
 mod coordinator;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::sync::atomic::Ordering;
@@ -73,9 +75,21 @@ pub(crate) struct Shared<M: BatchMemory> {
     work: Condvar,
     /// The consumer waits here for the next batch.
     ready: Condvar,
+    /// Worker threads that have not ended yet.
+    running: Mutex<usize>,
+    /// Whoever closes the pipeline waits here for them.
+    left: Condvar,
 }
 
+/// How long the workers get to leave before they are left to themselves: Ctrl-C answers within a second whatever the disk
+/// does.
+const LEAVE_WAIT: Duration = Duration::from_millis(500);
+
 impl<M: BatchMemory> Shared<M> {
+    fn running(&self) -> MutexGuard<'_, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Coordinator<M::Slab>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,17 +119,26 @@ impl<M: BatchMemory> Pipeline<M> {
             state: Mutex::new(coordinator),
             work: Condvar::new(),
             ready: Condvar::new(),
+            running: Mutex::new(workers),
+            left: Condvar::new(),
         });
-        let threads = (0..workers).map(|index| worker::spawn(index, shared.clone())).collect::<Result<_>>();
-        let mut pipeline = Self { shared, threads: Vec::new() };
-        pipeline.threads = threads?;
+        let mut pipeline = Self { shared, threads: Vec::with_capacity(workers) };
+        for index in 0..workers {
+            match worker::spawn(index, pipeline.shared.clone()) {
+                Ok(thread) => pipeline.threads.push(thread),
+                Err(error) => {
+                    *pipeline.shared.running() -= workers - index;
+                    return Err(error);
+                }
+            }
+        }
         Ok(pipeline)
     }
 
     /// The next batch in order, waiting at most `wait` for it (without workers: computing it, however long that takes).
     pub fn next(&self, wait: Duration) -> Result<Next<M::Slab>> {
         if self.threads.is_empty() {
-            return self.next_inline();
+            return self.next_inline(wait);
         }
         let mut state = self.shared.lock();
         let mut waited = false;
@@ -134,13 +157,15 @@ impl<M: BatchMemory> Pipeline<M> {
                 self.count_wait(started);
                 return Ok(Next::Pending);
             }
+            // Batches that skipping emptied were passed over, which may have made room for more.
+            self.shared.work.notify_all();
             let waiting = self.shared.ready.wait_timeout_while(state, wait, |state| !state.has_outcome());
-            (state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
-            waited = true;
+            let (after, timeout) = waiting.unwrap_or_else(PoisonError::into_inner);
+            (state, waited) = (after, timeout.timed_out());
         }
     }
 
-    fn next_inline(&self) -> Result<Next<M::Slab>> {
+    fn next_inline(&self, wait: Duration) -> Result<Next<M::Slab>> {
         let mut scratch = assemble::Scratch::default();
         loop {
             let mut state = self.shared.lock();
@@ -154,6 +179,13 @@ impl<M: BatchMemory> Pipeline<M> {
                 Some(task) => {
                     drop(state);
                     worker::perform(&self.shared, task, &mut scratch);
+                }
+                // Another thread that shares the iterator is at it.
+                None if state.is_busy() => {
+                    let waited = self.shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+                    if waited.1.timed_out() {
+                        return Ok(Next::Pending);
+                    }
                 }
                 None => return Err(Error::internal("the pipeline has nothing to do and no batch")),
             }
@@ -180,6 +212,11 @@ impl<M: BatchMemory> Drop for Pipeline<M> {
     fn drop(&mut self) {
         self.shared.lock().close();
         self.shared.work.notify_all();
+        let running = self.shared.left.wait_timeout_while(self.shared.running(), LEAVE_WAIT, |running| *running > 0);
+        if *running.unwrap_or_else(PoisonError::into_inner).0 > 0 {
+            // Somebody is stuck in a read (a mount that hangs). It holds what it needs and leaves when the read returns.
+            return;
+        }
         for thread in self.threads.drain(..) {
             // A worker never unwinds: its tasks are caught, so there is nothing to learn from the result.
             drop(thread.join());

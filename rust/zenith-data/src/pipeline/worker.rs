@@ -16,11 +16,17 @@ use crate::{Error, ErrorKind, Result};
 
 pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Result<std::thread::JoinHandle<()>> {
     let builder = std::thread::Builder::new().name(format!("zenith-decode-{index}"));
-    builder.spawn(move || run(&shared)).map_err(|error| {
-        let message =
-            format!("cannot start decode thread {index}: {error}. Lower num_workers or raise the limit of threads");
-        Error::new(ErrorKind::Io, message)
-    })
+    builder
+        .spawn(move || {
+            run(&shared);
+            *shared.running() -= 1;
+            shared.left.notify_all();
+        })
+        .map_err(|error| {
+            let message =
+                format!("cannot start decode thread {index}: {error}. Lower num_workers or raise the limit of threads");
+            Error::new(ErrorKind::Io, message)
+        })
 }
 
 fn run<M: BatchMemory>(shared: &Shared<M>) {

@@ -5,7 +5,7 @@ mod concat;
 mod draw;
 mod select;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

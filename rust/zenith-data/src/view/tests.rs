@@ -20,11 +20,11 @@ struct Numbers {
     epoch: u64,
 }
 
-fn storage(count: u64) -> MemoryStorage {
+pub(crate) fn storage(count: u64) -> MemoryStorage {
     MemoryStorage::new().with("numbers", (0..count).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
 }
 
-fn numbers(sizes: &[u64]) -> Arc<dyn Dataset> {
+pub(crate) fn numbers(sizes: &[u64]) -> Arc<dyn Dataset> {
     let schema = Schema::new(vec![
         Field::dense("n", DType::I64, vec![]),
         Field { name: "text".into(), kind: FieldKind::Text, unit: None },
