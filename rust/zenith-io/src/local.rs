@@ -84,7 +84,7 @@ impl Storage for LocalFiles {
     }
 
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
-        let mut reads = Vec::with_capacity(ranges.len());
+        let mut reads: Vec<Read> = Vec::with_capacity(ranges.len());
         for &range in ranges {
             let source = source_of(sources, range)?;
             if range.offset.checked_add(range.len).is_none_or(|end| end > source.len) {
@@ -92,7 +92,12 @@ impl Storage for LocalFiles {
                     format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
                 return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
             }
-            reads.push(Read { file: self.file(source)?, source: source.clone(), range });
+            let same = reads.last().filter(|last| last.range.source == range.source);
+            let (file, source) = match same {
+                Some(last) => (last.file.clone(), last.source.clone()),
+                None => (self.file(source)?, Arc::new(source.clone())),
+            };
+            reads.push(Read { file, source, range });
         }
         Ok(Box::new(LocalReads { reads, buffers: self.buffers.clone() }))
     }
@@ -109,7 +114,7 @@ impl Storage for LocalFiles {
 
 struct Read {
     file: Arc<File>,
-    source: Source,
+    source: Arc<Source>,
     range: Range,
 }
 
