@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let select = ColumnOptions { stack, ..ColumnOptions::default() };
     let paths = vec![path.clone()];
     let spec = if path.ends_with(".parquet") {
-        DatasetSpec::Parquet { paths, options: ParquetOptions { select } }
+        DatasetSpec::Parquet { paths, options: ParquetOptions { select, ..ParquetOptions::default() } }
     } else {
         DatasetSpec::ArrowIpc { paths, options: ArrowIpcOptions { select } }
     };
