@@ -19,7 +19,7 @@ pub struct DataSource(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Paths(Vec<String>),
-    Spec(DatasetSpec),
+    Spec(Box<DatasetSpec>),
     Open(Arc<OpenDataset>),
 }
 
@@ -47,7 +47,7 @@ impl DataSource {
 
 impl From<DatasetSpec> for DataSource {
     fn from(spec: DatasetSpec) -> Self {
-        Self(Kind::Spec(spec))
+        Self(Kind::Spec(Box::new(spec)))
     }
 }
 
