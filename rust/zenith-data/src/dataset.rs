@@ -102,6 +102,18 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         units
     }
 
+    /// What is read and decoded at a time: the ranges of each part of `block`, in row order. More than one where a part's
+    /// bytes can be turned into rows while they are still in the cache.
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        vec![self.ranges(block)]
+    }
+
+    /// Decodes part `part` of `block` from the bytes of its ranges, appending to the rows of the parts before it.
+    fn decode_part(&self, block: usize, part: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        debug_assert_eq!(part, 0, "a block is one part unless `parts` says otherwise");
+        self.decode(block, bytes, rows)
+    }
+
     /// Decodes `block` from the bytes of `ranges(block)`, in that order, appending its samples to `rows` (which is
     /// empty and has this dataset's layout). Appends exactly `blocks()[block].rows` samples or returns an error.
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()>;

@@ -6,6 +6,7 @@ use crate::batch::FieldData;
 use crate::dataset::Dataset;
 use crate::memory::BatchMemory;
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
+use crate::storage::Range;
 use crate::widen;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -21,16 +22,18 @@ pub struct RowRef<'a> {
     pub row: usize,
 }
 
-/// Decodes a block from its bytes and checks that it holds what its index promised.
+/// Reads a block part by part with `read`, decodes each, and checks that the block holds what its index promised.
 pub fn decode_block(
     dataset: &dyn Dataset,
     block: usize,
-    bytes: &[Bytes],
     layout: &Arc<RowLayout>,
     pool: &Arc<RowPool>,
+    mut read: impl FnMut(&[Range]) -> Result<Vec<Bytes>>,
 ) -> Result<Vec<Chunk>> {
     let mut rows = Rows::new(layout.clone(), pool.clone());
-    dataset.decode(block, bytes, &mut rows)?;
+    for (part, ranges) in dataset.parts(block).iter().enumerate() {
+        dataset.decode_part(block, part, &read(ranges)?, &mut rows)?;
+    }
     let (count, promised) = (rows.complete_rows()? as u64, dataset.blocks()[block].rows);
     if count != promised {
         let message = format!("the block holds {count} samples where its index promises {promised}");

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// Decoded bytes aimed at in one chunk: large enough to amortise the bookkeeping, small enough to free early.
 const CHUNK_BYTES_AIM: usize = 1 << 20;
+/// A cache line.
+const LINE_BYTES: usize = 64;
 /// Rows that are transposed together, so that their bytes stay in the first-level cache while columns are written.
 const TILE_BYTES: usize = 16 << 10;
 
@@ -83,8 +85,7 @@ impl RowLayout {
                 }
             });
         }
-        // Rows begin on four bytes where they are not tiny, so that a copy of a row is made of whole words.
-        let stride = if stride > 8 { stride.next_multiple_of(4) } else { stride };
+        let stride = padded(stride);
         Self { stride, slots, varying, chunk_rows: chunk_rows_for(stride + 32 * varying) }
     }
 
@@ -101,6 +102,19 @@ impl RowLayout {
     /// Rows in a full chunk; a power of two.
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows
+    }
+}
+
+/// Rows begin on four bytes where they are not tiny, so that a copy of a row is made of whole words, and on cache lines
+/// where that costs little: a shuffled batch takes its rows from all over memory and pays for every line.
+fn padded(stride: usize) -> usize {
+    let lines = stride.next_multiple_of(LINE_BYTES);
+    if lines - stride <= stride / 8 {
+        lines
+    } else if stride > 8 {
+        stride.next_multiple_of(4)
+    } else {
+        stride
     }
 }
 
@@ -129,8 +143,10 @@ impl Varying {
 /// Up to `chunk_rows` consecutive rows.
 #[derive(Debug)]
 pub struct Chunk {
-    /// `u64` elements give the bytes an alignment that every element type accepts.
+    /// `u64` elements give the bytes an alignment that every element type accepts; the rows begin at `start`, which is
+    /// on a cache line.
     dense: Vec<u64>,
+    start: usize,
     varying: Vec<Varying>,
     pool: Option<Arc<RowPool>>,
 }
@@ -138,7 +154,11 @@ pub struct Chunk {
 impl Chunk {
     /// The dense bytes of all rows, `stride` apart.
     pub fn dense(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.dense)
+        bytemuck::cast_slice(&self.dense[self.start..])
+    }
+
+    fn dense_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.dense[self.start..])
     }
 
     pub fn varying(&self, index: usize) -> &Varying {
@@ -269,8 +289,12 @@ impl Rows {
         let index = row / self.layout.chunk_rows;
         while self.chunks.len() <= index {
             let words = (self.layout.chunk_rows * self.layout.stride).div_ceil(8);
+            let dense = self.pool.take(words + LINE_BYTES / 8);
+            // What is left after the first words is enough wherever the line begins.
+            let start = dense.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES / 8);
             self.chunks.push(Chunk {
-                dense: self.pool.take(words),
+                dense,
+                start,
                 varying: (0..self.layout.varying).map(|_| Varying::new()).collect(),
                 pool: Some(self.pool.clone()),
             });
@@ -300,7 +324,7 @@ impl Rows {
             let in_chunk = row % chunk_rows;
             let count = tile_rows_max.min(chunk_rows - in_chunk).min(total - done);
             let chunk = self.chunk_for(row);
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut chunk.dense);
+            let bytes = chunk.dense_mut();
             let tile = &mut bytes[in_chunk * stride..(in_chunk + count) * stride];
             write_tile(tile, stride, columns, done, count);
             done += count;
@@ -339,7 +363,7 @@ impl Rows {
             let count = (chunk_rows - from).min(chunk_rows - into).min(range.end - row);
             let source = &other.chunks[row / chunk_rows].dense()[from * stride..(from + count) * stride];
             let chunk = self.chunk_for(self.dense_rows);
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut chunk.dense);
+            let bytes = chunk.dense_mut();
             bytes[into * stride..(into + count) * stride].copy_from_slice(source);
             self.dense_rows += count;
             row += count;

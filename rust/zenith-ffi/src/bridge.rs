@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use zenith::data::{DType, Error};
 
 use crate::guard::{guard, guard_drop};
-use crate::registry::{self, Next, Part};
+use crate::registry::{self, Memory, Next, Parts};
 
 #[cxx::bridge(namespace = "zenith")]
 mod ffi {
@@ -72,27 +72,27 @@ thread_local! {
 
 struct BatchView {
     status: ffi::Status,
-    parts: Vec<Part>,
+    parts: Parts,
 }
 
 struct Lease {
-    lease: Option<Box<dyn registry::Lease>>,
+    memory: Option<Memory>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        guard_drop(self.lease.take());
+        guard_drop(self.memory.take());
     }
 }
 
 fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView> {
     let (status, parts) = match guard("next_batch", || registry::find(loader)?.next(wait_ms)) {
         Ok(Next::Batch(parts)) => (ffi::Status::Batch, parts),
-        Ok(Next::Pending) => (ffi::Status::Pending, Vec::new()),
-        Ok(Next::End) => (ffi::Status::End, Vec::new()),
+        Ok(Next::Pending) => (ffi::Status::Pending, Parts::default()),
+        Ok(Next::End) => (ffi::Status::End, Parts::default()),
         Err(error) => {
             ERROR.set(Some(error));
-            (ffi::Status::Error, Vec::new())
+            (ffi::Status::Error, Parts::default())
         }
     };
     Box::new(BatchView { status, parts })
@@ -108,20 +108,19 @@ impl BatchView {
     }
 
     fn shape(&self, index: usize) -> &[i64] {
-        self.parts.get(index).map_or(&[], |part| &part.shape)
+        self.parts.shape(index)
     }
 
     fn dtype(&self, index: usize) -> ffi::DType {
-        ffi::DType { repr: self.parts.get(index).map_or(0, |part| part.dtype as u32) }
+        ffi::DType { repr: self.parts.dtype(index).map_or(0, |dtype| dtype as u32) }
     }
 
     fn data(&mut self, index: usize) -> *mut u8 {
-        self.parts.get_mut(index).map_or(std::ptr::null_mut(), |part| part.lease.pointer())
+        self.parts.pointer(index)
     }
 
     fn take_lease(&mut self, index: usize) -> Box<Lease> {
-        let lease = self.parts.get_mut(index).map(|part| std::mem::replace(&mut part.lease, Box::new([])));
-        Box::new(Lease { lease })
+        Box::new(Lease { memory: self.parts.take(index) })
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use zenith::Slab;
 use zenith::data::{DType, Error, Result};
 
 /// What hands out batches: the seam between a loader and every framework.
@@ -16,46 +18,89 @@ pub(crate) trait BatchSource: Send + Sync + 'static {
 }
 
 pub(crate) enum Next {
-    Batch(Vec<Part>),
+    Batch(Parts),
     Pending,
     End,
 }
 
-/// One tensor of a batch: row-major values and the lease on the memory that holds them.
-pub(crate) struct Part {
-    pub(crate) lease: Box<dyn Lease>,
-    pub(crate) shape: Vec<i64>,
-    pub(crate) dtype: DType,
+/// The tensors of a batch. Their extents lie in one list: a small allocation per part is what a hand-over would mostly cost.
+#[derive(Default)]
+pub(crate) struct Parts {
+    parts: Vec<Part>,
+    extents: Vec<i64>,
 }
 
-impl Part {
-    /// Takes over `slab`, whose length must be what `shape` and `dtype` say.
-    ///
-    /// The bytes must live outside the slab value itself (as those of a `Vec` do), since the value moves.
-    pub(crate) fn new<S>(mut slab: S, shape: &[usize], dtype: DType) -> Result<Self>
-    where
-        S: AsMut<[u8]> + Send + Sync + 'static,
-    {
-        let bytes = shape.iter().try_fold(dtype.width(), |bytes, &extent| bytes.checked_mul(extent));
-        let length = slab.as_mut().len();
-        if bytes != Some(length) {
-            let name = dtype.name();
-            return Err(Error::internal(format!("a slab of {length} bytes cannot hold {shape:?} of {name}")));
+/// One tensor of a batch: row-major values and the memory that holds them.
+struct Part {
+    memory: Option<Memory>,
+    extents: Range<usize>,
+    dtype: DType,
+}
+
+/// The right to read and write the values of a part; dropping it gives the memory back (FFI-3).
+pub(crate) enum Memory {
+    Slab(Slab),
+    Bytes(Vec<u8>),
+    /// Bytes that live outside the value itself, as those of a `Vec` do, since the value moves.
+    Other(Box<dyn AsMut<[u8]> + Send + Sync>),
+}
+
+impl Memory {
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Slab(slab) => slab.as_mut(),
+            Self::Bytes(bytes) => bytes,
+            Self::Other(other) => (**other).as_mut(),
         }
-        // Each extent fits: at 0 elements it does not matter, else the product was checked.
-        let shape = shape.iter().map(|&extent| i64::try_from(extent).unwrap_or(i64::MAX)).collect();
-        Ok(Self { lease: Box::new(slab), shape, dtype })
     }
 }
 
-/// The right to read and write a slab; dropping it gives the slab back (FFI-3).
-pub(crate) trait Lease: Send + Sync {
-    fn pointer(&mut self) -> *mut u8;
-}
+impl Parts {
+    pub(crate) fn with_capacity(parts: usize) -> Self {
+        Self { parts: Vec::with_capacity(parts), extents: Vec::with_capacity(2 * parts) }
+    }
 
-impl<S: AsMut<[u8]> + Send + Sync> Lease for S {
-    fn pointer(&mut self) -> *mut u8 {
-        self.as_mut().as_mut_ptr()
+    /// Takes over `memory`, whose length must be that of `rows` values of `shape` and `dtype`.
+    pub(crate) fn push(&mut self, mut memory: Memory, rows: usize, shape: &[usize], dtype: DType) -> Result<()> {
+        let start = self.extents.len();
+        let mut bytes = Some(dtype.width());
+        for &extent in [rows].iter().chain(shape) {
+            bytes = bytes.and_then(|bytes| bytes.checked_mul(extent));
+            // Each extent fits: at 0 elements it does not matter, else the product is checked.
+            self.extents.push(i64::try_from(extent).unwrap_or(i64::MAX));
+        }
+        let length = memory.bytes().len();
+        if bytes != Some(length) {
+            let name = dtype.name();
+            let why = format!("a slab of {length} bytes cannot hold {rows} × {shape:?} of {name}");
+            return Err(Error::internal(why));
+        }
+        self.parts.push(Part { memory: Some(memory), extents: start..self.extents.len(), dtype });
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Extents of a part; empty for an index that is out of range.
+    pub(crate) fn shape(&self, index: usize) -> &[i64] {
+        self.parts.get(index).map_or(&[], |part| &self.extents[part.extents.clone()])
+    }
+
+    pub(crate) fn dtype(&self, index: usize) -> Option<DType> {
+        self.parts.get(index).map(|part| part.dtype)
+    }
+
+    /// First byte of a part whose memory is still here, else null.
+    pub(crate) fn pointer(&mut self, index: usize) -> *mut u8 {
+        let memory = self.parts.get_mut(index).and_then(|part| part.memory.as_mut());
+        memory.map_or(std::ptr::null_mut(), |memory| memory.bytes().as_mut_ptr())
+    }
+
+    /// Moves the memory of a part out.
+    pub(crate) fn take(&mut self, index: usize) -> Option<Memory> {
+        self.parts.get_mut(index).and_then(|part| part.memory.take())
     }
 }
 

@@ -135,7 +135,7 @@ impl Storage for LocalFiles {
     }
 
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
-        let mut reads = Vec::with_capacity(ranges.len());
+        let mut reads: Vec<(Arc<Source>, Range)> = Vec::with_capacity(ranges.len());
         for &range in ranges {
             let source = source_of(sources, range)?;
             if range.offset.checked_add(range.len).is_none_or(|end| end > source.len) {
@@ -143,7 +143,9 @@ impl Storage for LocalFiles {
                     format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
                 return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
             }
-            reads.push((source.clone(), range));
+            let same = reads.last().filter(|(_, last)| last.source == range.source);
+            let source = same.map_or_else(|| Arc::new(source.clone()), |(source, _)| source.clone());
+            reads.push((source, range));
         }
         Ok(Box::new(LocalReads { files: self.clone(), reads }))
     }
@@ -161,18 +163,27 @@ impl Storage for LocalFiles {
 /// Reads that are made when they are waited for: until then no file is held open for them.
 struct LocalReads {
     files: LocalFiles,
-    reads: Vec<(Source, Range)>,
+    reads: Vec<(Arc<Source>, Range)>,
 }
 
 impl Pending for LocalReads {
     fn wait(self: Box<Self>) -> Result<Vec<Bytes>> {
-        self.reads.iter().map(|(source, range)| self.files.read_range(source, *range)).collect()
+        let mut parts = Vec::with_capacity(self.reads.len());
+        let mut open: Option<(u32, Arc<File>)> = None;
+        for (source, range) in &self.reads {
+            // The ranges of a block lie in one file, which is looked up and checked once.
+            let file = match &open {
+                Some((of, file)) if *of == range.source => file.clone(),
+                _ => open.insert((range.source, self.files.file(source)?)).1.clone(),
+            };
+            parts.push(self.files.read_range(&file, source, *range)?);
+        }
+        Ok(parts)
     }
 }
 
 impl LocalFiles {
-    fn read_range(&self, source: &Source, range: Range) -> Result<Bytes> {
-        let file = self.file(source)?;
+    fn read_range(&self, file: &File, source: &Source, range: Range) -> Result<Bytes> {
         let bytes = usize::try_from(range.len).map_err(|_| Error::invalid("a range is larger than memory"))?;
         let mut buffer = self.buffers.slab(bytes).ok_or_else(|| {
             Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes")).in_file(&source.location)

@@ -9,7 +9,7 @@ use zenith_data::gather::{self, RowRef};
 use zenith_data::plan::SampleRef;
 use zenith_data::rows::{Chunk, RowLayout, RowPool};
 use zenith_data::sidecar::{NoSidecar, Sidecar};
-use zenith_data::storage::Storage;
+use zenith_data::storage::{Range, Storage};
 use zenith_data::view::View;
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::{Slab, fork};
@@ -229,9 +229,8 @@ impl OpenDataset {
             return Ok(cache[0].1.clone());
         }
         drop(cache);
-        let ranges = self.dataset.ranges(block);
-        let bytes = process.storage.submit(self.dataset.sources(), &ranges)?.wait()?;
-        let chunks = gather::decode_block(&*self.dataset, block, &bytes, &self.layout, &process.row_pool)?;
+        let read = |ranges: &[Range]| process.storage.submit(self.dataset.sources(), ranges)?.wait();
+        let chunks = gather::decode_block(&*self.dataset, block, &self.layout, &process.row_pool, read)?;
         let chunks = Arc::new(chunks);
         let mut cache = process.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.push_front((block, chunks.clone()));

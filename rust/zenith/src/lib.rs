@@ -1,11 +1,13 @@
 //! The engine's public Rust API: open a dataset, configure a loader, iterate batches.
-//! Start at `OpenDataset::open` and `Loader::new`.
+//! Start at `DataLoader::new`; `OpenDataset` and `Loader` below it know neither epochs nor places.
 //! Invariants: OPT-1 every option and default is defined once, in `LoaderConfig` or `DatasetSpec`; FORK-1 nothing of a
 //! parent process is used in its forked child but immutable data. Refuses to: decide anything that a lower crate can
 //! decide. Tests: in each module.
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod config;
+pub mod data_loader;
 pub mod dataset;
 pub mod env;
 mod file_format;
@@ -14,14 +16,20 @@ pub mod loader;
 pub mod memory;
 mod progress;
 mod quarantine;
+pub mod source;
 pub mod spec;
 pub mod table;
 
+pub use batch::Batch;
 pub use config::LoaderConfig;
+/// The options under the name that goes with `DataLoader`.
+pub use config::LoaderConfig as DataLoaderConfig;
+pub use data_loader::DataLoader;
 pub use dataset::OpenDataset;
 pub use file_format::FileFormat;
 pub use loader::{EpochIter, Loader};
 pub use progress::Interrupt;
+pub use source::DataSource;
 pub use spec::DatasetSpec;
 pub use zenith_data as data;
 pub use zenith_data::pipeline::Next;

@@ -123,13 +123,16 @@ fn decode<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Vec<Chunk>> 
     let job = &shared.job;
     let block = block as usize;
     let started = job.clock.now_ns();
-    let bytes = job.storage.submit(job.dataset.sources(), &job.dataset.ranges(block))?.wait()?;
-    add_since(shared, &shared.stats.fetch_ns, started);
-    shared.stats.read_bytes.fetch_add(bytes.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
-
-    let started = job.clock.now_ns();
-    let chunks = decode_block(&*job.dataset, block, &bytes, &shared.layout, &job.row_pool)?;
-    add_since(shared, &shared.stats.decode_ns, started);
+    let mut fetching = 0;
+    let chunks = decode_block(&*job.dataset, block, &shared.layout, &job.row_pool, |ranges| {
+        let started = job.clock.now_ns();
+        let bytes = job.storage.submit(job.dataset.sources(), ranges)?.wait()?;
+        fetching += job.clock.now_ns().saturating_sub(started);
+        shared.stats.read_bytes.fetch_add(bytes.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
+        Ok(bytes)
+    })?;
+    shared.stats.fetch_ns.fetch_add(fetching, Ordering::Relaxed);
+    add_since(shared, &shared.stats.decode_ns, started + fetching);
     shared.stats.blocks.fetch_add(1, Ordering::Relaxed);
     shared.stats.decoded_samples.fetch_add(job.dataset.blocks()[block].rows, Ordering::Relaxed);
     Ok(chunks)

@@ -82,8 +82,8 @@ fn in_blocks(dataset: &dyn Dataset) -> Vec<u64> {
     for block in 0..dataset.blocks().len() {
         let sources: Vec<Source> =
             dataset.sources().iter().map(|source| Source { len: 8 << 17, ..source.clone() }).collect();
-        let bytes = storage.submit(&sources, &dataset.ranges(block)).unwrap().wait().unwrap();
-        let chunks = decode_block(dataset, block, &bytes, &layout, &pool).unwrap();
+        let chunks = decode_block(dataset, block, &layout, &pool, |ranges| storage.submit(&sources, ranges)?.wait());
+        let chunks = chunks.unwrap();
         for row in 0..dataset.blocks()[block].rows as usize {
             let (chunk, row) = (&chunks[row / layout.chunk_rows()], row % layout.chunk_rows());
             let number: u64 = bytemuck::pod_read_unaligned(&chunk.dense()[row * layout.stride()..][..8]);

@@ -12,7 +12,7 @@ use zenith::{EpochIter, Slab};
 
 use super::dataset::{Dataset, config};
 use super::errors::call;
-use crate::registry::{BatchSource, Next, Part, Registration};
+use crate::registry::{BatchSource, Memory, Next, Parts, Registration};
 
 /// A dataset with options; makes epochs.
 #[pyclass(module = "zenith._engine", frozen)]
@@ -159,22 +159,18 @@ impl BatchSource for EpochSource {
 }
 
 /// A dense field is one part; a varying one is two: int64 offsets `[rows + 1]` and its bytes.
-fn parts(batch: Batch<Slab>, fields: &[Field]) -> Result<Vec<Part>> {
-    let mut parts = Vec::with_capacity(fields.len());
+fn parts(batch: Batch<Slab>, fields: &[Field]) -> Result<Parts> {
+    let mut parts = Parts::with_capacity(fields.len());
     for (field, data) in fields.iter().zip(batch.fields) {
         match (data, &field.kind) {
             (FieldData::Dense(slab), FieldKind::Dense { dtype, shape }) => {
-                let mut extents = Vec::with_capacity(1 + shape.len());
-                extents.push(batch.rows);
-                extents.extend_from_slice(shape);
-                parts.push(Part::new(slab, &extents, *dtype)?);
+                parts.push(Memory::Slab(slab), batch.rows, shape, *dtype)?;
             }
             (FieldData::Varying { offsets, bytes }, _) => {
-                let count = offsets.len();
-                let length = bytes.len();
+                let (count, length) = (offsets.len(), bytes.len());
                 let offsets: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_ne_bytes()).collect();
-                parts.push(Part::new(offsets, &[count], DType::I64)?);
-                parts.push(Part::new(bytes, &[length], DType::U8)?);
+                parts.push(Memory::Bytes(offsets), count, &[], DType::I64)?;
+                parts.push(Memory::Bytes(bytes), length, &[], DType::U8)?;
             }
             _ => {
                 return Err(Error::internal(format!("field {:?} came in a form its schema does not have", field.name)));

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use zenith::data::{DType, Error, ErrorKind, Result};
 
 use super::errors::call;
-use crate::registry::{BatchSource, Next, Part, Registration};
+use crate::registry::{BatchSource, Memory, Next, Parts, Registration};
 
 /// Name of the element type, extents of one row, and the bytes of all rows.
 type FieldArgument = (String, Vec<usize>, Vec<u8>);
@@ -116,14 +116,14 @@ impl BatchSource for Source {
 }
 
 impl Source {
-    fn batch(&self) -> Result<Vec<Part>> {
+    fn batch(&self) -> Result<Parts> {
         let mut pointers = Vec::with_capacity(self.fields.len());
-        let mut parts = Vec::with_capacity(self.fields.len());
+        let mut parts = Parts::with_capacity(self.fields.len());
         for field in &self.fields {
             let mut slab = Slab { bytes: field.content.clone(), counts: Arc::clone(&self.counts) };
             pointers.push(slab.bytes.as_mut_ptr().addr());
             self.counts.leased.fetch_add(1, Ordering::SeqCst);
-            parts.push(Part::new(slab, &field.shape, field.dtype)?);
+            parts.push(Memory::Other(Box::new(slab)), field.rows, &field.shape, field.dtype)?;
         }
         *self.counts.pointers.lock().unwrap_or_else(PoisonError::into_inner) = pointers;
         Ok(parts)
@@ -132,7 +132,8 @@ impl Source {
 
 struct Field {
     dtype: DType,
-    /// Extents of the batch, rows first.
+    rows: usize,
+    /// Extents of one row.
     shape: Vec<usize>,
     content: Vec<u8>,
 }
@@ -140,7 +141,7 @@ struct Field {
 impl Field {
     fn new((dtype, shape, content): FieldArgument, rows: usize) -> Result<Self> {
         let dtype = DType::parse(&dtype).ok_or_else(|| Error::invalid(format!("dtype {dtype:?} is unknown")))?;
-        Ok(Self { dtype, shape: [&[rows], shape.as_slice()].concat(), content })
+        Ok(Self { dtype, rows, shape, content })
     }
 }
 

@@ -169,6 +169,11 @@ impl Batch {
         Ok(Self { rows: lists.rows, file_row, dictionaries, leaves, general })
     }
 
+    /// Whether any of its rows can be read without the others.
+    pub(super) fn is_plain(&self) -> bool {
+        self.leaves.iter().all(|leaf| matches!(leaf, LeafPlace::Flat { .. }))
+    }
+
     /// Where the bytes of `rows` rows after the first `skip` lie: offsets in the file and lengths.
     pub(super) fn spans(&self, plan: &Plan, skip: u64, rows: u64) -> Vec<(u64, u64)> {
         let mut spans = Vec::new();

@@ -10,7 +10,6 @@ use super::batch::{Batch, BufferPlace, General, LeafPlace, RATIO_MAX, is_bits, m
 use super::message;
 use super::plan::{Flat, LeafPlan};
 use super::{ArrowIpc, BlockPlace, FileEntry};
-use crate::dataset::Dataset;
 use crate::format::cast::{Values, column_of};
 use crate::format::columns::{find_leaf, primitive_bytes};
 use crate::format::guard::guard;
@@ -29,13 +28,12 @@ const UNPACKED_TOTAL_FREE: u64 = 256 << 20;
 const BUFFER_ALIGN: usize = 64;
 
 impl ArrowIpc {
-    pub(super) fn decode_block(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-        let place = self.places[block];
-        let count = self.blocks[block].rows as usize;
+    /// Decodes the `count` rows at `place` from the bytes of their ranges.
+    pub(super) fn decode_rows(&self, place: BlockPlace, count: u64, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         let file = &self.files[place.file as usize];
-        let result = Pieces::new(&self.ranges(block), bytes).and_then(|pieces| {
+        let result = Pieces::new(&self.ranges_of(place, count), bytes).and_then(|pieces| {
             let batch = &file.batches[place.batch as usize];
-            let decoder = Decoder { file, batch, place, count, pieces };
+            let decoder = Decoder { file, batch, place, count: count as usize, pieces };
             guard("the record batch", || decoder.decode(rows))
         });
         result.map_err(|error| error.in_file(&self.sources[place.file as usize].name).in_block(place.batch.into()))
@@ -62,6 +60,7 @@ impl Decoder<'_> {
     fn decode(&self, rows: &mut Rows) -> Result<()> {
         let projection = &self.file.plan.projection;
         let inputs = self.inputs()?;
+        let before = rows.complete_rows()?;
         let outputs = projection.outputs();
         let mut built = projection.dense_buffers();
         let all_raw = outputs.iter().zip(&inputs).all(|(output, input)| is_aligned(&output.target, input));
@@ -98,7 +97,7 @@ impl Decoder<'_> {
             }
             rows.append_columns(&columns)?;
         }
-        if outputs.is_empty() || rows.complete_rows()? == self.count {
+        if outputs.is_empty() || rows.complete_rows()? == before + self.count {
             Ok(())
         } else {
             Err(Error::corrupt("a column has another number of rows than its record batch. Restore the file"))

@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 
 pub use whole::record_batches;
 
-use crate::Result;
 use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::format::options::ColumnOptions;
@@ -32,9 +31,14 @@ use crate::format::projection::Projection;
 use crate::format::ranges::merge;
 use crate::rows::Rows;
 use crate::storage::{Range, Source};
+use crate::{Error, Result};
 use batch::Batch;
 use plan::Plan;
 
+/// Parts of batches begin at whole words of the validity bitmaps.
+const PART_ROWS: u64 = 64;
+/// Bytes of a block that are read and turned into rows at a time: about what a second-level cache keeps of them.
+const PART_BYTES_AIM: u64 = 1 << 20;
 /// Bytes between messages, or behind the last, that are taken for padding.
 const PADDING_MAX: u64 = 64;
 
@@ -109,13 +113,40 @@ impl Dataset for ArrowIpc {
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {
-        let place = self.places[block];
-        let file = &self.files[place.file as usize];
-        let spans = file.batches[place.batch as usize].spans(&file.plan, place.skip, self.blocks[block].rows);
-        merge(place.file, spans)
+        self.ranges_of(self.places[block], self.blocks[block].rows)
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-        self.decode_block(block, bytes, rows)
+        self.decode_rows(self.places[block], self.blocks[block].rows, bytes, rows)
+    }
+
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        self.part_places(block).map(|(place, rows)| self.ranges_of(place, rows)).collect()
+    }
+
+    fn decode_part(&self, block: usize, part: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        match self.part_places(block).nth(part) {
+            Some((place, count)) => self.decode_rows(place, count, bytes, rows),
+            None => Err(Error::internal("a part of a block was asked for that it does not have")),
+        }
+    }
+}
+
+impl ArrowIpc {
+    fn ranges_of(&self, place: BlockPlace, rows: u64) -> Vec<Range> {
+        let file = &self.files[place.file as usize];
+        merge(place.file, file.batches[place.batch as usize].spans(&file.plan, place.skip, rows))
+    }
+
+    /// The parts of a block: where each begins, and its rows.
+    fn part_places(&self, block: usize) -> impl Iterator<Item = (BlockPlace, u64)> {
+        let (place, Block { rows, decoded_bytes }) = (self.places[block], self.blocks[block]);
+        let plain = self.files[place.file as usize].batches[place.batch as usize].is_plain();
+        let aim = PART_BYTES_AIM / decoded_bytes.div_ceil(rows.max(1)).max(1);
+        let step = if plain { (aim / PART_ROWS * PART_ROWS).max(PART_ROWS) } else { rows.max(1) };
+        (0..rows.div_ceil(step)).map(move |part| {
+            let start = part * step;
+            (BlockPlace { skip: place.skip + start, ..place }, step.min(rows - start))
+        })
     }
 }

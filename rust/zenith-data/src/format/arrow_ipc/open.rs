@@ -7,10 +7,10 @@ use arrow::ipc::MessageHeader;
 use arrow::ipc::reader::read_dictionary;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::batch::{Batch, LeafPlace, Lists};
+use super::batch::{Batch, Lists};
 use super::message::{self, Envelope, StreamWalk};
 use super::plan::Plan;
-use super::{ArrowIpc, ArrowIpcOptions, BlockPlace, Dictionaries, FileEntry, decode, file};
+use super::{ArrowIpc, ArrowIpcOptions, BlockPlace, Dictionaries, FileEntry, PART_ROWS, decode, file};
 use crate::dataset::Block;
 use crate::format::guard::guard;
 use crate::storage::{Range, Source, Storage};
@@ -28,8 +28,6 @@ pub(super) struct Cut {
     pub aim: u64,
 }
 
-/// Parts begin at whole words of the validity bitmaps.
-const PART_ROWS: u64 = 64;
 const CUT: Cut = Cut { over: 32 << 20, aim: 16 << 20 };
 
 impl ArrowIpc {
@@ -98,7 +96,7 @@ fn parts(batch: &Batch, plan: &Plan, cut: Cut) -> Result<Vec<(u64, Block)>> {
         return Ok(Vec::new());
     }
     let bytes = batch.decoded_bytes(plan);
-    let flat = batch.leaves.iter().all(|leaf| matches!(leaf, LeafPlace::Flat { .. }));
+    let flat = batch.is_plain();
     if !flat && bytes > WHOLE_BYTES_MAX {
         let why = format!(
             "the record batch of {} rows would take {bytes} bytes, the limit for what cannot be read in parts being \

@@ -60,6 +60,29 @@ fn decode(storage: &MemoryStorage, dataset: &ArrowIpc, block: usize) -> Result<R
     Ok(rows)
 }
 
+/// Part by part the block gives the same rows.
+fn check_parts(storage: &MemoryStorage, dataset: &ArrowIpc, block: usize, whole: &Rows) -> Result<()> {
+    let mut rows = whole.sibling();
+    for (part, ranges) in dataset.parts(block).iter().enumerate() {
+        let bytes = storage.submit(dataset.sources(), ranges)?.wait()?;
+        dataset.decode_part(block, part, &bytes, &mut rows)?;
+    }
+    assert_eq!(rows.complete_rows()?, whole.complete_rows()?);
+    for row in 0..rows.complete_rows()? {
+        for slot in rows.layout().slots() {
+            match *slot {
+                Slot::Dense { offset, width } => {
+                    let value = offset..offset + width;
+                    assert_eq!(rows.dense_row(row)[value.clone()], whole.dense_row(row)[value]);
+                }
+                Slot::Varying { index } => assert_eq!(rows.varying(index, row), whole.varying(index, row)),
+                Slot::Widened { .. } => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All samples of one field, each as its bytes.
 fn samples(storage: &MemoryStorage, dataset: &ArrowIpc, field: &str) -> Result<Vec<Vec<u8>>> {
     let position = dataset.schema().position(field).unwrap();
@@ -381,4 +404,22 @@ fn an_empty_table_has_no_blocks() {
     for (way, bytes) in every_way(&[none]) {
         assert_eq!(open(bytes, ColumnOptions::default()).unwrap().1.blocks().len(), 0, "{way}");
     }
+}
+
+#[test]
+fn plain_batches_are_read_in_parts_that_stay_in_the_cache() {
+    let rows = 200_000;
+    let numbers = |from: i64| Arc::new(Int64Array::from_iter_values(from..from + rows)) as ArrayRef;
+    let bits = Arc::new(BooleanArray::from_iter((0..rows).map(|row| (row % 7 != 0).then_some(row % 3 == 0))));
+    let batch = batch(vec![("a", numbers(0)), ("b", numbers(rows)), ("c", bits)]);
+    let nulls = Nulls::Fill(vec![("c".into(), Fill::Bool(false))]);
+    let select = ColumnOptions { nulls, ..ColumnOptions::default() };
+    let (storage, dataset) = open(file_with(&[batch], IpcWriteOptions::default()), select).unwrap();
+    assert_eq!((dataset.blocks().len(), dataset.parts(0).len()), (1, 4));
+    check_parts(&storage, &dataset, 0, &decode(&storage, &dataset, 0).unwrap()).unwrap();
+    let expected = |from: i64| (from..from + rows).map(|number| number.to_le_bytes().to_vec()).collect::<Vec<_>>();
+    assert_eq!(samples(&storage, &dataset, "a").unwrap(), expected(0));
+    assert_eq!(samples(&storage, &dataset, "b").unwrap(), expected(rows));
+    let bits: Vec<Vec<u8>> = (0..rows).map(|row| vec![u8::from(row % 7 != 0 && row % 3 == 0)]).collect();
+    assert_eq!(samples(&storage, &dataset, "c").unwrap(), bits);
 }

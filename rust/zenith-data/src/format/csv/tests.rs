@@ -20,8 +20,8 @@ fn samples(storage: &MemoryStorage, csv: &Csv) -> Result<Vec<(i64, Vec<u8>)>> {
     let layout = std::sync::Arc::new(csv.layout());
     let mut found = Vec::new();
     for block in 0..csv.blocks().len() {
-        let bytes = storage.submit(csv.sources(), &csv.ranges(block))?.wait()?;
-        for chunk in decode_block(csv, block, &bytes, &layout, &RowPool::new(0))? {
+        let read = |ranges: &[crate::storage::Range]| storage.submit(csv.sources(), ranges)?.wait();
+        for chunk in decode_block(csv, block, &layout, &RowPool::new(0), read)? {
             let rows = (csv.blocks()[block].rows as usize).min(layout.chunk_rows());
             let done = found.len();
             let total: u64 = csv.blocks()[..=block].iter().map(|block| block.rows).sum();

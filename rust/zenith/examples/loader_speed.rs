@@ -1,0 +1,50 @@
+//! How fast a loader reads the benchmark's table, and where its threads spend their time.
+//! `cargo run --release -p zenith --example loader_speed -- FILE [WORKERS] [EPOCHS] [shuffled|file]`
+
+use std::time::{Duration, Instant};
+
+use zenith::data::format::{ArrowIpcOptions, ColumnOptions, ParquetOptions, StackSource};
+use zenith::{DatasetSpec, Loader, LoaderConfig, Next, OpenDataset};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().ok_or("which file?")?;
+    let workers: usize = arguments.next().map_or(Ok(2), |text| text.parse())?;
+    let epochs: u64 = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let shuffle = arguments.next().is_none_or(|order| order != "file");
+    let features = (0..28).map(|index| format!("f{index:02}")).collect();
+    let stack = vec![("x".into(), StackSource::Many(features)), ("y".into(), StackSource::One("label".into()))];
+    let select = ColumnOptions { stack, ..ColumnOptions::default() };
+    let paths = vec![path.clone()];
+    let spec = if path.ends_with(".parquet") {
+        DatasetSpec::Parquet { paths, options: ParquetOptions { select, ..ParquetOptions::default() } }
+    } else {
+        DatasetSpec::ArrowIpc { paths, options: ArrowIpcOptions { select } }
+    };
+    let config = LoaderConfig { batch_size: 4096, num_workers: workers, shuffle, ..LoaderConfig::default() };
+    let loader = Loader::new(OpenDataset::open(&spec)?, config)?;
+    for epoch in 0..epochs {
+        let started = Instant::now();
+        let iter = loader.epoch(epoch, 0)?;
+        let mut rows = 0;
+        loop {
+            match iter.next(Duration::from_secs(1))? {
+                Next::Batch(batch) => rows += batch.rows,
+                Next::Pending => {}
+                Next::End => break,
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let stats = iter.stats();
+        let per_row = |ns: u64| ns as f64 / rows as f64;
+        println!(
+            "{:.2} M rows/s; ns a row: fetch {:.1}, decode {:.1}, assemble {:.1}, idle {:.1}",
+            rows as f64 / seconds / 1e6,
+            per_row(stats.fetch_ns),
+            per_row(stats.decode_ns),
+            per_row(stats.assemble_ns),
+            per_row(stats.worker_idle_ns)
+        );
+    }
+    Ok(())
+}
