@@ -149,7 +149,8 @@ impl Loader {
             return Err(Error::invalid(message));
         }
         let blocks = dataset.dataset().blocks();
-        let ahead_bytes = AHEAD_BYTES_MIN.max(largest(blocks) * config.num_workers.max(1) as u64);
+        let ahead_bytes = AHEAD_BYTES_MIN
+            .max(largest(blocks, dataset.dataset().layout().stride()) * config.num_workers.max(1) as u64);
         let quarantine = match &config.quarantine_path {
             Some(path) => Some(Arc::new(ListedBlocks::open(path, &**dataset.dataset())?) as Arc<dyn Quarantine>),
             None => None,
@@ -176,8 +177,10 @@ impl Loader {
     }
 }
 
-fn largest(blocks: &[Block]) -> u64 {
-    blocks.iter().map(|block| block.decoded_bytes).max().unwrap_or(0)
+/// Bytes of the largest block, by its estimate or as the pipeline counts it: every worker must find room for one.
+fn largest(blocks: &[Block], stride: usize) -> u64 {
+    let rows = |block: &Block| block.rows.saturating_mul(stride as u64);
+    blocks.iter().map(|block| block.decoded_bytes.max(rows(block))).max().unwrap_or(0)
 }
 
 /// What of `shuffle_bytes` is left for decoded samples that wait for their turn: the rest goes to finished batches, and
@@ -224,5 +227,17 @@ impl Drop for EpochIter {
         {
             pipeline.forget();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_rows_that_are_padded_beyond_their_estimate() {
+        let blocks = [Block { rows: 1000, decoded_bytes: 120_000 }, Block { rows: 10, decoded_bytes: 2000 }];
+        assert_eq!(largest(&blocks, 128), 128_000);
+        assert_eq!(largest(&blocks[1..], 8), 2000);
     }
 }
