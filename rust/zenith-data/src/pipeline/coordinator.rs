@@ -327,6 +327,14 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.next_out >= self.batches
     }
 
+    /// Whether so few batches wait that sleeping workers are to be woken. Waking one costs the consumer several
+    /// microseconds, so that it is not done for every batch taken; what waits meanwhile is half of what may.
+    pub(crate) fn has_room(&self) -> bool {
+        let waiting = self.next_ticket - self.next_out;
+        let few_bytes = 2 * waiting * self.batch_bytes <= self.limits.prefetch_bytes;
+        waiting == 0 || self.limits.prefetch_batches.map_or(few_bytes, |most| 2 * waiting <= most)
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             live_bytes: self.live_bytes,

@@ -145,8 +145,11 @@ impl<M: BatchMemory> Pipeline<M> {
         let started = self.shared.job.clock.now_ns();
         loop {
             if let Some(outcome) = state.take_ready() {
+                let has_room = state.has_room();
                 drop(state);
-                self.shared.work.notify_all();
+                if has_room {
+                    self.shared.work.notify_all();
+                }
                 self.count_wait(started);
                 return outcome.map(Next::Batch);
             }
