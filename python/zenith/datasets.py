@@ -508,9 +508,16 @@ def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     return kinds[name](paths, **options)
 
 
+def _raise(error: OSError) -> None:
+    """For `os.walk`, which else passes over folders that it cannot list."""
+    # A path that is no folder (a file, a glob) is looked at by the engine.
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
 def _first_file(path: str) -> str:
     """The first visible file below a directory; any other path as it is."""
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_raise):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         visible = sorted(name for name in files if name[0] not in "._")
         if visible:

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -22,6 +23,12 @@ const HANDLE_TRIES_MAX: u32 = 20;
 const TRIES_MAX: u32 = 3;
 /// Returned read buffers that are kept for the next block.
 const IDLE_BYTES_MAX: usize = 24 << 20;
+
+/// Files kept open once the process has run out of handles: the rest of the program needs some too.
+const OPEN_FILES_IN_NEED: usize = 2;
+
+/// Whether the process has run out of handles before.
+static IN_NEED: AtomicBool = AtomicBool::new(false);
 
 type OpenFiles = Mutex<HashMap<String, Arc<File>>>;
 
@@ -67,6 +74,7 @@ impl LocalFiles {
             if !file.as_ref().is_err_and(no_handle_left) {
                 break;
             }
+            IN_NEED.store(true, Ordering::Relaxed);
             // Under a low limit the files that no read is using make room; other threads want it too.
             close_idle_files();
             file = File::open(&source.location);
@@ -84,7 +92,8 @@ impl LocalFiles {
             }
         })?);
         let mut open = self.open_files();
-        if open.len() >= OPEN_FILES_MAX {
+        let most = if IN_NEED.load(Ordering::Relaxed) { OPEN_FILES_IN_NEED } else { OPEN_FILES_MAX };
+        if open.len() >= most {
             open.clear();
         }
         open.insert(source.location.clone(), file.clone());
