@@ -1,7 +1,8 @@
 """Keeps daemon threads out of the engine while the interpreter ends.
 
 Until Python 3.14 a daemon thread that asks for the GIL during finalisation is unwound where it stands, and inside a torch op
-that ends the whole process with an abort. So at exit such threads are let out of the engine, and parked.
+that ends the whole process with an abort. So at exit such threads are let out of the engine, and parked. What such a
+thread does outside of it (torch frees tensors without the GIL, too) is not ours to guard.
 """
 
 from __future__ import annotations

@@ -194,10 +194,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def __iter__(self) -> Any:
         if not self._verdict.native:
             return super().__iter__()
-        # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
-        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         self._warn_about_pinning()
         with exits.aside():
+            # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
+            torch.empty((), dtype=torch.int64).random_(generator=self.generator)
             engine = self._engine()
             epoch, position = self._place()
             self._loaded_state = None

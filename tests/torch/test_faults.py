@@ -210,7 +210,9 @@ def test_ctrl_c_at_random_moments(parquet_files: Path) -> None:
         "cycle = [iterator]; cycle.append(cycle); del iterator, cycle",
         "for batch in iterator: sys.exit(7)",
         "for batch in iterator: break\ndel loader",
-        "threading.Thread(target=lambda: [None for _ in iter(lambda: [b for b in loader], 0)], daemon=True).start()",
+        # The batches are kept: torch gives the GIL up while it frees a tensor, and taking it again in a daemon thread
+        # while the interpreter ends aborts the process (before Python 3.14), whatever loader the tensor came from.
+        "kept = []; threading.Thread(target=lambda: [kept.extend(loader) for _ in iter(int, 1)], daemon=True).start()",
         "import importlib, zenith_torch.loader; importlib.reload(zenith_torch.loader)",
         "import atexit; atexit.register(lambda: next(iterator))",
     ],

@@ -127,6 +127,10 @@ impl Epoch {
 impl Drop for Epoch {
     fn drop(&mut self) {
         let (source, registration) = (self.source.take(), self.registration.take());
+        if source.is_none() && registration.is_none() {
+            // Nothing to join: the interpreter, which may be ending, is left alone.
+            return;
+        }
         // Joining decode threads takes milliseconds; other Python threads go on meanwhile.
         Python::attach(|py| {
             py.detach(|| {
