@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.loaders.contender import ROW_BATCH, all_contenders
 from benchmarks.loaders.data import Files, warm
-from benchmarks.loaders.special import zenith_missing
+from benchmarks.loaders.special import verdict, zenith_missing
 from benchmarks.loaders.table import FEATURES, LABEL
 
 SHARES = (0.10, 0.50, 0.99)
@@ -27,17 +27,21 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     rows: list[list[object]] = []
     problems = []
 
-    def add(title: str, job: dict[str, Any], bar_ms: float | None) -> None:
+    def add(title: str, job: dict[str, Any], bar_ms: float | None, bar_mib: float | None = None) -> float | None:
         job |= {"mode": "first_batch", "files": files.to_json()}
         try:
             found = [run_child(dict(job)) for _ in range(runs)]
         except ChildError as error:
             problems.append(f"{title}: {error}")
-            return
-        medians = [
-            statistics.median(run[key] for run in found) for key in ("first_batch_ms", "load_state_ms", "read_mib")
-        ]
-        rows.append([title, *(float(value) for value in medians), bar_ms])
+            return None
+        first_ms, load_ms, read_mib = (
+            float(statistics.median(run[key] for run in found))
+            for key in ("first_batch_ms", "load_state_ms", "read_mib")
+        )
+        of_epoch = [float(run["read_epoch_mib"]) for run in found if run.get("read_epoch_mib") is not None]
+        rows.append([title, first_ms, bar_ms, verdict(first_ms, bar_ms), load_ms, read_mib, bar_mib])
+        rows[-1] += [verdict(read_mib, bar_mib), statistics.median(of_epoch) if of_epoch else None]
+        return read_mib
 
     for peer in PEERS:
         add(f"{all_contenders()[peer].title}, fresh", {"who": peer}, None)
@@ -45,7 +49,7 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
         problems.append(why)
     else:
         for order, bar_ms in BARS_MS.items():
-            add(f"Zenith, {order}, fresh", {"who": "zenith", "order": order, "state": None}, bar_ms)
+            fresh_mib = add(f"Zenith, {order}, fresh", {"who": "zenith", "order": order, "state": None}, bar_ms)
             try:
                 states = run_child({"mode": "first_batch", "who": "states", "order": order, "files": files.to_json()})[
                     "states"
@@ -58,10 +62,14 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
                     f"Zenith, {order}, resumed at {share:.0%}",
                     {"who": "zenith", "order": order, "state": state},
                     bar_ms,
+                    fresh_mib,
                 )
     result: dict[str, Any] = {
         "title": "First batch, after the imports and after a resume",
-        "columns": ["what", "first batch ms", "load_state_dict ms", "read MiB", "bar ms"],
+        "columns": [
+            *("what", "first batch ms", "bar ms", "", "load_state_dict ms"),
+            *("read for it MiB", "bar MiB", "", "read in the whole rest of the epoch MiB"),
+        ],
         "rows": rows,
     }
     return result | ({"error": "; ".join(problems)} if problems else {})
@@ -92,9 +100,16 @@ def child(files: Files, job: dict[str, Any], wait_for_go: Callable[[], None]) ->
         load_started_s = time.perf_counter()
         loader.load_state_dict(job["state"])
         load_state_s = time.perf_counter() - load_started_s
-    next(iter(loader))
+    batches = iter(loader)
+    next(batches)
     first_batch_s, read = time.perf_counter() - started_s, bytes_read() - read_before
-    return {"first_batch_ms": first_batch_s * 1e3, "load_state_ms": load_state_s * 1e3, "read_mib": read / (1 << 20)}
+    for _ in batches:
+        pass
+    read_epoch = bytes_read() - read_before
+    return {"first_batch_ms": first_batch_s * 1e3, "load_state_ms": load_state_s * 1e3} | {
+        "read_mib": read / (1 << 20),
+        "read_epoch_mib": read_epoch / (1 << 20),
+    }
 
 
 def open_loader(files: Files, order: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.loaders.contender import all_contenders
 from benchmarks.loaders.data import Files
-from benchmarks.loaders.special import zenith_missing
+from benchmarks.loaders.special import verdict, zenith_missing
 
 PEAKS: tuple[str, ...] = (
     "torch-iterable-parquet-shuffled-w2",
@@ -18,6 +18,9 @@ PEAKS: tuple[str, ...] = (
 )
 PEAK_BAR_OF_TORCH = 0.75
 EPOCHS = 20
+GROWTH_BAR_MIB = 8.0
+KEEPING_SHARE_MAX = 1.1
+"""What keeping every y may cost, as a share of y."""
 
 
 def measure(files: Files, quick: bool) -> dict[str, Any]:
@@ -28,6 +31,9 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     problems = []
     why = zenith_missing()
     torch_mib: float | None = None
+
+    def add(title: str, mib: float, bar: float | None) -> None:
+        rows.append([title, mib, bar, verdict(mib, bar)])
 
     def sampled(scenario: str, name: str, epochs: int) -> dict[str, Any] | None:
         job = {
@@ -50,34 +56,45 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
         if found is not None:
             torch_mib = found["peak_mib"] if torch_mib is None and not name.startswith("zenith") else torch_mib
             bar = torch_mib * PEAK_BAR_OF_TORCH if torch_mib and name.startswith("zenith") else None
-            rows.append([f"peak, 2 epochs: {name}", found["peak_mib"], bar])
+            add(f"peak, 2 epochs: {name}", found["peak_mib"], bar)
     if why:
         problems.append(why)
     else:
         name = "zenith-parquet-shuffled-w2"
         if (found := sampled("drop", name, 4 if quick else EPOCHS)) is not None:
-            rows.append([f"growth of the peak from epoch 3 to {found['epochs']}: {name}", growth_mib(found), 8.0])
-        if (found := sampled("keep-y", name, 1)) is not None:
-            rows.append([f"keeping every y of an epoch, peak: {name}", found["peak_mib"], None])
-            rows.append(["… of which y is", found["kept_mib"], None])
+            add(f"growth over {found['epochs']} epochs: {name}", growth_mib(found), GROWTH_BAR_MIB)
+        keeping, dropping = sampled("keep-y", name, 1), sampled("drop", name, 1)
+        if keeping is not None and dropping is not None:
+            more_mib, y_mib = keeping["peak_mib"] - dropping["peak_mib"], keeping["kept_mib"]
+            add(
+                f"what keeping every y of an epoch adds to the peak; y is {y_mib:.1f} MiB",
+                more_mib,
+                KEEPING_SHARE_MAX * y_mib,
+            )
     result: dict[str, Any] = {
         "title": "Memory beyond the imports (anonymous + shared, whole process tree)",
-        "columns": ["what", "MiB", "bar MiB"],
+        "columns": ["what", "MiB", "bar MiB", ""],
         "rows": rows,
     }
     return result | ({"error": "; ".join(problems)} if problems else {})
 
 
 def growth_mib(found: dict[str, Any]) -> float:
-    """The largest sample of the last quarter of the epochs less that of the third epoch, in MiB.
+    """The largest sample of the last quarter of the epochs less that of as many epochs from the third on, in MiB.
 
-    The first two epochs warm the allocator and are not growth.
+    The first two epochs warm the allocator and are not growth. Both sides are of equally many epochs, because what the
+    allocator keeps from one epoch to the next goes up and down.
     """
     ends_s: list[float] = found["epoch_ends_s"]
-    quarter = ends_s[-max(2, len(ends_s) // 4) - 1] if len(ends_s) > 4 else ends_s[-2]
-    early = [size for at_s, size in found["memory_samples"] if ends_s[1] < at_s <= ends_s[2]]
-    late = [size for at_s, size in found["memory_samples"] if quarter < at_s <= ends_s[-1]]
-    return (max(late, default=0) - max(early, default=0)) / (1 << 20)
+    count = max(1, len(ends_s) // 4)
+
+    def largest(first: int) -> float:
+        samples = [
+            size for at_s, size in found["memory_samples"] if ends_s[first - 1] < at_s <= ends_s[first - 1 + count]
+        ]
+        return max(samples, default=0)
+
+    return (largest(len(ends_s) - count) - largest(2)) / (1 << 20)
 
 
 def child(files: Files, job: dict[str, Any], wait_for_go: Callable[[], None]) -> dict[str, Any]:

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loaders.bars import verdicts
+from benchmarks.loaders.special import MISSED, PARTS
 
 
 def write(path: Path) -> str:
     """Writes `results.md` and `results.png` beside the JSON at `path`; returns the text."""
     results = json.loads(path.read_text())
     text = "\n".join(
-        [*heading(results), *tables(results), *ratio_table(results), *part_tables(results), *left_out(results)]
+        [
+            *heading(results),
+            *tables(results),
+            *ratio_table(results),
+            *part_tables(results),
+            *bars_missed(results),
+            *left_out(results),
+        ]
     )
     path.with_suffix(".md").write_text(text + "\n")
     try:
@@ -107,7 +115,7 @@ def ratio_table(results: dict[str, Any]) -> list[str]:
     for bar, median, least, greatest, met in judged:
         sign = "≤" if bar.at_most else "≥"
         lines.append(
-            f"| {bar.title} | {spread((least, median, greatest), False)} | {sign} {bar.bound} | {'met' if met else '**missed**'} |"
+            f"| {bar.title} | {spread((least, median, greatest), False)} | {sign} {bar.bound} | {'met' if met else MISSED} |"
         )
     return lines
 
@@ -115,7 +123,7 @@ def ratio_table(results: dict[str, Any]) -> list[str]:
 def part_tables(results: dict[str, Any]) -> list[str]:
     """The special parts; each brings its own rows: `{"error": text}` or `{"columns": [...], "rows": [[...]], "title": text}`."""
     lines: list[str] = []
-    for part in ("handover", "first_batch", "memory"):
+    for part in PARTS:
         found = results.get(part)
         if not found:
             continue
@@ -126,6 +134,24 @@ def part_tables(results: dict[str, Any]) -> list[str]:
             lines += ["| " + " | ".join(found["columns"]) + " |", "|---" + "|--:" * (len(found["columns"]) - 1) + "|"]
             lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in found["rows"]]
     return lines
+
+
+def bars_missed(results: dict[str, Any]) -> list[str]:
+    """How many bars were met, and which were not."""
+    outcomes = {bar.title: met for bar, *_, met in verdicts(results.get("runs", []))}
+    for part in PARTS:
+        for row in results.get(part, {}).get("rows", []):
+            for place, value in enumerate(row):
+                if value in ("met", MISSED):
+                    # The columns before a verdict are the figure and its bar.
+                    outcomes[f"{row[0]} ({results[part]['columns'][place - 1]} {cell(row[place - 1])})"] = (
+                        value == "met"
+                    )
+    if not outcomes:
+        return []
+    missed = [title for title, met in outcomes.items() if not met]
+    lines = ["", f"**{len(outcomes) - len(missed)} of {len(outcomes)} bars met.**" + (" Missed:" if missed else "")]
+    return lines + ([""] if missed else []) + [f"- {title}" for title in missed]
 
 
 def cell(value: object) -> str:

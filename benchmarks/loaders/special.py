@@ -12,6 +12,8 @@ from benchmarks.loaders.rounds import progress
 PARTS: dict[str, str] = {"handover": "handover", "first_batch": "first_batch", "memory": "memory_scenario"}
 """Part → module."""
 
+MISSED = "**missed**"
+
 
 def run_parts(parts: list[str], files: Files, quick: bool) -> dict[str, Any]:
     """The results by part; a part that cannot run says why under "error"."""
@@ -23,6 +25,11 @@ def run_parts(parts: list[str], files: Files, quick: bool) -> dict[str, Any]:
     if parts:
         progress("parts: done", end="\n")
     return results
+
+
+def verdict(value: float, bar: float | None) -> str | None:
+    """What the last column of a part's table says: these bars are all upper bounds."""
+    return None if bar is None else "met" if value <= bar else MISSED
 
 
 def zenith_missing() -> str | None:

@@ -14,6 +14,9 @@ use bytes::Bytes;
 /// Rows copied together: their source bytes stay in the first-level cache while each field takes its part.
 const TILE_ROWS: usize = 64;
 
+/// The dense bytes of rows that are copied together.
+type Tile<'a> = [&'a [u8]; TILE_ROWS];
+
 /// Where one sample lies.
 #[derive(Debug, Clone, Copy)]
 pub struct RowRef<'a> {
@@ -52,20 +55,22 @@ pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: 
             Slot::Varying { index } => gather_varying(found, index),
         });
     }
-    copy_dense(found, layout, &mut fields);
+    copy_dense(found, layout, memory, &mut fields);
     Ok(fields)
 }
 
-fn copy_dense<S: AsMut<[u8]>>(found: &[RowRef<'_>], layout: &RowLayout, fields: &mut [FieldData<S>]) {
+/// While one tile is copied, the next one is on its way into the cache.
+fn copy_dense<M: BatchMemory>(found: &[RowRef<'_>], layout: &RowLayout, memory: &M, fields: &mut [FieldData<M::Slab>]) {
     let stride = layout.stride();
     if stride == 0 {
         return;
     }
-    let mut tile: [&[u8]; TILE_ROWS] = [&[]; TILE_ROWS];
+    let mut following = found.chunks(TILE_ROWS);
+    let mut next_tile: Tile<'_> = [&[]; TILE_ROWS];
+    look_ahead(following.next(), stride, memory, &mut next_tile);
     for (number, part) in found.chunks(TILE_ROWS).enumerate() {
-        for (row, sample) in tile.iter_mut().zip(part) {
-            *row = &sample.chunk.dense()[sample.row * stride..(sample.row + 1) * stride];
-        }
+        let tile = next_tile;
+        look_ahead(following.next(), stride, memory, &mut next_tile);
         let tile = &tile[..part.len()];
         for (slot, field) in layout.slots().iter().zip(fields.iter_mut()) {
             let FieldData::Dense(slab) = field else { continue };
@@ -82,6 +87,14 @@ fn copy_dense<S: AsMut<[u8]>>(found: &[RowRef<'_>], layout: &RowLayout, fields: 
                 Slot::Varying { .. } => {}
             }
         }
+    }
+}
+
+/// Finds the rows of a tile and asks for them.
+fn look_ahead<'a, M: BatchMemory>(part: Option<&[RowRef<'a>]>, stride: usize, memory: &M, tile: &mut Tile<'a>) {
+    for (row, sample) in tile.iter_mut().zip(part.unwrap_or_default()) {
+        *row = &sample.chunk.dense()[sample.row * stride..(sample.row + 1) * stride];
+        memory.prefetch(row);
     }
 }
 

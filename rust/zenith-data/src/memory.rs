@@ -10,4 +10,10 @@ pub trait BatchMemory: Send + Sync + 'static {
     /// A slab of exactly `bytes` bytes, aligned to 64; its content is unspecified but initialised. Never waits for
     /// slabs that are still leased: when the pool is empty it allocates.
     fn slab(&self, bytes: usize) -> Result<Self::Slab>;
+
+    /// A hint that `bytes` will be read soon: shuffled rows lie all over memory, and waiting for each is what copying them
+    /// costs. Returns at once.
+    fn prefetch(&self, bytes: &[u8]) {
+        let _ = bytes;
+    }
 }

@@ -153,6 +153,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// The dense bytes of all rows, `stride` apart.
+    #[inline]
     pub fn dense(&self) -> &[u8] {
         bytemuck::cast_slice(&self.dense[self.start..])
     }

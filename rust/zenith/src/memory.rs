@@ -27,6 +27,11 @@ impl BatchMemory for HostMemory {
             Error::new(ErrorKind::Budget, format!("no memory for a batch field of {bytes} bytes. Lower batch_size"))
         })
     }
+
+    #[inline]
+    fn prefetch(&self, bytes: &[u8]) {
+        zenith_host::prefetch(bytes);
+    }
 }
 
 /// Monotonic time since the clock was made.

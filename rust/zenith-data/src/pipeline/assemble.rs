@@ -53,15 +53,17 @@ impl Scratch {
 
     /// Finds every sample's chunk. Samples of a bad block are left out, or give their place to one that stands in.
     fn locate<'a>(&self, views: &'a [BlockView], chunk_rows: usize, losses: &mut Losses) -> Result<Vec<RowRef<'a>>> {
+        // Full chunks hold a power of two of rows.
+        let (shift, mask) = (chunk_rows.trailing_zeros(), chunk_rows - 1);
         let mut found = Vec::with_capacity(self.samples.len());
         for sample in &self.samples {
             let row = sample.row as usize;
             match &views[self.slot_of_block[sample.block as usize] as usize] {
                 BlockView::Rows(chunks) => {
-                    let chunk = chunks.get(row / chunk_rows).and_then(Option::as_deref).ok_or_else(|| {
+                    let chunk = chunks.get(row >> shift).and_then(Option::as_deref).ok_or_else(|| {
                         Error::internal(format!("row {row} of block {} was dropped too early", sample.block))
                     })?;
-                    found.push(RowRef { chunk, row: row % chunk_rows });
+                    found.push(RowRef { chunk, row: row & mask });
                 }
                 BlockView::Skipped(why, stand_in) => {
                     losses.one(why);

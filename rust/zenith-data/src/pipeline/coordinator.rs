@@ -32,9 +32,18 @@ pub(crate) enum Task {
     Assemble(u64),
 }
 
+/// The chunks of one block that are still needed. Batches share the list; it is copied when a chunk goes while one of them
+/// is being assembled.
+type Chunks = Arc<Vec<Option<Arc<Chunk>>>>;
+
+/// Chunks that nobody needs any more: giving their memory back takes too long to be done under the lock.
+#[must_use]
+#[derive(Debug, Default)]
+pub(crate) struct Garbage(Vec<Arc<Chunk>>);
+
 /// A decoded block that later positions still need.
 struct Live {
-    chunks: Vec<Option<Arc<Chunk>>>,
+    chunks: Chunks,
     /// Rows of each chunk that are still needed; the chunk goes when none is.
     needed: Vec<u32>,
     releases: VecDeque<Release>,
@@ -64,7 +73,7 @@ enum Bad {
 /// What a batch may copy from: the chunks of one block, or what stands in for it.
 #[derive(Debug)]
 pub(crate) enum BlockView {
-    Rows(Vec<Option<Arc<Chunk>>>),
+    Rows(Chunks),
     Skipped(Error, Option<StandIn>),
 }
 
@@ -185,10 +194,10 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.decoding.first().map_or(scheduled, |&(first, _)| first.min(scheduled))
     }
 
-    pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Decoded>) {
+    pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Decoded>) -> Garbage {
         self.decoding.remove(&(used.first, used.block));
         if self.closed {
-            return;
+            return Garbage::default();
         }
         let rows = self.block_rows[used.block as usize];
         let (chunks, bad) = match outcome {
@@ -197,7 +206,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             Err(error) => (Vec::new(), Some(Bad::Raised(error))),
         };
         self.bad_blocks += u64::from(bad.is_some());
-        let chunks: Vec<Option<Arc<Chunk>>> = chunks;
+        let chunks: Chunks = Arc::new(chunks);
         self.live_bytes += chunks.iter().flatten().map(|chunk| chunk.heap_bytes() as u64).sum::<u64>();
         let needed =
             (0..chunks.len() as u32).map(|index| self.chunk_rows.min(rows - index * self.chunk_rows)).collect();
@@ -206,7 +215,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             self.due.push(Reverse((first.after, used.block)));
         }
         self.live.entry(used.block).or_default().push(Live { chunks, needed, releases, bad });
-        self.forget_what_is_past();
+        self.forget_what_is_past()
     }
 
     /// What there is of `blocks`, newest use first where a block is live twice. Errors: one that cannot be read, where
@@ -227,7 +236,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         }
         let mut chunks = newest.chunks.clone();
         for older in &uses[..uses.len() - 1] {
-            for (chunk, fallback) in chunks.iter_mut().zip(&older.chunks) {
+            for (chunk, fallback) in Arc::make_mut(&mut chunks).iter_mut().zip(older.chunks.iter()) {
                 if chunk.is_none() {
                     chunk.clone_from(fallback);
                 }
@@ -236,10 +245,10 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         Ok(BlockView::Rows(chunks))
     }
 
-    pub(crate) fn on_assembled(&mut self, ticket: u64, outcome: Result<(Batch<S>, Losses)>) {
+    pub(crate) fn on_assembled(&mut self, ticket: u64, outcome: Result<(Batch<S>, Losses)>) -> Garbage {
         self.assembling.remove(&ticket);
         if self.closed {
-            return;
+            return Garbage::default();
         }
         if let Ok((batch, _)) = &outcome {
             self.ready_bytes += bytes_of(batch);
@@ -253,10 +262,11 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             self.ahead.pop_front();
             self.ahead_bytes -= bytes;
         }
-        self.forget_what_is_past();
+        self.forget_what_is_past()
     }
 
-    fn forget_what_is_past(&mut self) {
+    fn forget_what_is_past(&mut self) -> Garbage {
+        let mut garbage = Garbage::default();
         let oldest = self.assembling.first().copied().unwrap_or(self.next_ticket);
         let reached = if oldest >= self.batches { u64::MAX } else { self.epoch.batch(oldest).start };
         while let Some(&Reverse((after, block))) = self.due.peek() {
@@ -264,11 +274,12 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
                 break;
             }
             self.due.pop();
-            self.release(block, reached);
+            self.release(block, reached, &mut garbage);
         }
+        garbage
     }
 
-    fn release(&mut self, block: u32, reached: u64) {
+    fn release(&mut self, block: u32, reached: u64, garbage: &mut Garbage) {
         let Some(uses) = self.live.get_mut(&block) else { return };
         for live in uses.iter_mut() {
             let mut progressed = false;
@@ -281,9 +292,10 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
                     let end = release.rows.end.min((index as u32 + 1) * self.chunk_rows);
                     live.needed[index] = live.needed[index].saturating_sub(end - row);
                     if live.needed[index] == 0
-                        && let Some(chunk) = live.chunks[index].take()
+                        && let Some(chunk) = Arc::make_mut(&mut live.chunks)[index].take()
                     {
                         self.live_bytes -= chunk.heap_bytes() as u64;
+                        garbage.0.push(chunk);
                     }
                     row = end;
                 }

@@ -18,6 +18,7 @@ pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Res
     let builder = std::thread::Builder::new().name(format!("zenith-decode-{index}"));
     builder
         .spawn(move || {
+            (shared.job.on_thread_start)();
             run(&shared);
             *shared.running() -= 1;
             shared.left.notify_all();
@@ -53,7 +54,8 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
     match task {
         Task::Decode(used) => {
             let outcome = caught(|| decode_or_skip(shared, &used));
-            shared.lock().on_decoded(used, outcome);
+            let garbage = shared.lock().on_decoded(used, outcome);
+            drop(garbage);
         }
         Task::Assemble(ticket) => {
             let started = shared.job.clock.now_ns();
@@ -63,8 +65,9 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
                 shared.stats.batches.fetch_add(1, Ordering::Relaxed);
             }
             add_since(shared, &shared.stats.assemble_ns, started);
-            shared.lock().on_assembled(ticket, outcome);
+            let garbage = shared.lock().on_assembled(ticket, outcome);
             shared.ready.notify_one();
+            drop(garbage);
         }
     }
     shared.work.notify_all();
