@@ -29,7 +29,7 @@ BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
 	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
 
-.PHONY: help setup demo test soak lint format sanitize bench wheel audit-wheel torch-matrix clean
+.PHONY: help setup demo test soak lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -79,6 +79,15 @@ sanitize: ## Run the tests of the crates with unsafe code under AddressSanitizer
 bench: setup ## Compare loaders on this machine, peers in an environment of their own: make bench ARGS="...".
 	$(PY) -m benchmarks.loaders.environment
 	.venv-bench/bin/python -m benchmarks.loaders $(ARGS)
+
+bench-host: ## Compare rings, channels, slab pools and allocators on this machine, and time topology discovery.
+	cargo bench --locked -p zenith-host --bench host
+
+# libtorch is the one of the environment's torch. All of the workspace is asked for, so that what the tests built serves.
+tch-example: $(REQUIREMENTS) ## Train from Rust with libtorch (crate tch) on a loader's own memory; builds for minutes once.
+	PATH=$(CURDIR)/.venv/bin:$$PATH LIBTORCH_USE_PYTORCH=1 \
+		LD_LIBRARY_PATH=$$($(PY) -c 'import torch; print(torch.__path__[0])')/lib \
+		cargo run --locked --features zenith/tch --example tch
 
 wheel: setup ## Build the one wheel (Python 3.10 and newer, torch 2.11 and newer) into dist/.
 	rm -rf $(WHEELS) build/lib* build/bdist* # What an earlier build left there would end up in the wheel.

@@ -1,17 +1,35 @@
 //! How fast a loader reads the benchmark's table, and where its threads spend their time.
 //! `cargo run --release -p zenith --example loader_speed -- FILE [WORKERS] [EPOCHS] [shuffled|file]`
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use zenith::data::format::{ArrowIpcOptions, ColumnOptions, ParquetOptions, StackSource};
 use zenith::{DatasetSpec, Loader, LoaderConfig, Next, OpenDataset};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+const USAGE: &str = "usage: loader_speed FILE [WORKERS] [EPOCHS] [shuffled|file]\n\
+    FILE is Parquet or Arrow IPC with the columns f00 to f27 and label. Defaults: 2 workers, 5 epochs, shuffled.";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("which file?")?;
-    let workers: usize = arguments.next().map_or(Ok(2), |text| text.parse())?;
-    let epochs: u64 = arguments.next().map_or(Ok(5), |text| text.parse())?;
-    let shuffle = arguments.next().is_none_or(|order| order != "file");
+    let path = arguments.next().filter(|path| !path.starts_with('-')).ok_or(USAGE)?;
+    let workers: usize = arguments.next().map_or(Ok(2), |text| text.parse()).map_err(|_| USAGE)?;
+    let epochs: u64 = arguments.next().map_or(Ok(5), |text| text.parse()).map_err(|_| USAGE)?;
+    let shuffle = match arguments.next().as_deref() {
+        None | Some("shuffled") => true,
+        Some("file") => false,
+        Some(_) => return Err(USAGE.into()),
+    };
     let features = (0..28).map(|index| format!("f{index:02}")).collect();
     let stack = vec![("x".into(), StackSource::Many(features)), ("y".into(), StackSource::One("label".into()))];
     let select = ColumnOptions { stack, ..ColumnOptions::default() };

@@ -1,24 +1,53 @@
 //! Fits a line through a table: the last column from the others, by normalised least mean squares, batch by batch.
-//! `cargo run --release -p zenith --example train -- FILE [EPOCHS]` (Parquet or Arrow IPC; columns of numbers)
+//! `cargo run --release -p zenith --example train -- FILE [EPOCHS]`
 
-use zenith::{Batch, DataLoader, DataLoaderConfig, DataSource};
+use std::process::ExitCode;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("which file? train FILE [EPOCHS]")?;
-    let epochs: usize = arguments.next().map_or(Ok(3), |text| text.parse())?;
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use arrow::record_batch::RecordBatch;
+use zenith::data::{Field, FieldKind};
+use zenith::{DataLoader, DataLoaderConfig, DataSource};
+
+const USAGE: &str = "usage: train FILE [EPOCHS]\n\
+    FILE is a table of numbers (Parquet, Arrow IPC or CSV); its last column is learnt from the others.";
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Trains as the arguments say and returns the root mean square error of the last epoch.
+pub(crate) fn run(arguments: impl IntoIterator<Item = String>) -> Outcome<f64> {
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let (path, epochs) = match arguments.as_slice() {
+        [path] if !path.starts_with('-') => (path, 3),
+        [path, epochs] => (path, epochs.parse().ok().filter(|&epochs: &u32| epochs > 0).ok_or(USAGE)?),
+        _ => return Err(USAGE.into()),
+    };
     let config = DataLoaderConfig::default().with_batch_size(1024).with_shuffle(0).with_workers(2);
     let loader = DataLoader::new(DataSource::from_path(path), config)?;
-    let names: Vec<String> = loader.fields().iter().map(|field| field.name.clone()).collect();
-    let (target, inputs) = names.split_last().ok_or("the file has no columns")?;
+    let names = loader.fields().iter().map(number_name).collect::<Outcome<Vec<String>>>()?;
+    let Some((target, inputs)) = names.split_last().filter(|_| !loader.dataset().is_empty()) else {
+        return Err(format!("{path}: nothing to learn from: the table is empty").into());
+    };
     println!("{} samples; {target} from {}", loader.dataset().len(), inputs.join(", "));
 
     let mut weights = vec![0.0; inputs.len() + 1];
+    let mut last = 0.0;
     for epoch in 1..=epochs {
         let (mut squares, mut rows) = (0.0, 0);
         for batch in &loader {
-            let batch = batch?;
-            let columns = inputs.iter().map(|name| numbers(&batch, name)).collect::<Result<Vec<_>, _>>()?;
+            let batch = batch?.to_record_batch()?;
+            let columns = inputs.iter().map(|name| numbers(&batch, name)).collect::<Outcome<Vec<_>>>()?;
             for (row, wanted) in numbers(&batch, target)?.into_iter().enumerate() {
                 let sample = || columns.iter().map(|column| column[row]).chain([1.0]);
                 let error = wanted - sample().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>();
@@ -26,21 +55,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 weights.iter_mut().zip(sample()).for_each(|(weight, x)| *weight += step * x);
                 squares += error * error;
             }
-            rows += batch.rows();
+            rows += batch.num_rows();
         }
-        println!("epoch {epoch}: {rows} samples, root mean square error {:.6}", (squares / rows as f64).sqrt());
+        last = (squares / rows as f64).sqrt();
+        println!("epoch {epoch}: {rows} samples, root mean square error {last:.6}");
     }
     println!("weights {weights:.3?}");
-    Ok(())
+    Ok(last)
+}
+
+/// The name of a field that has one number per sample.
+fn number_name(field: &Field) -> Outcome<String> {
+    match &field.kind {
+        FieldKind::Dense { shape, .. } if shape.is_empty() => Ok(field.name.clone()),
+        _ => Err(format!("column {:?} is not one number per row; this example takes nothing else", field.name).into()),
+    }
 }
 
 /// A column as `f64`, whatever numbers it has.
-fn numbers(batch: &Batch, name: &str) -> zenith::Result<Vec<f64>> {
-    if let Ok(values) = batch.values::<f32>(name) {
-        Ok(values.iter().map(|&value| f64::from(value)).collect())
-    } else if let Ok(values) = batch.values::<i64>(name) {
-        Ok(values.iter().map(|&value| value as f64).collect())
-    } else {
-        batch.values::<f64>(name).map(<[f64]>::to_vec)
-    }
+fn numbers(batch: &RecordBatch, name: &str) -> Outcome<Vec<f64>> {
+    let column = batch.column_by_name(name).ok_or_else(|| format!("there is no column {name:?}"))?;
+    Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
 }
