@@ -170,7 +170,6 @@ impl Loader {
                 skip_max: config.max_bad_samples.unwrap_or(u64::MAX),
             },
             workers: config.num_workers,
-            on_thread_start: zenith_host::yield_to_others,
             row_pool: self.row_pool.clone(),
             quarantine,
         };

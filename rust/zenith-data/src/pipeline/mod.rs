@@ -46,8 +46,6 @@ pub struct Job<M> {
     pub limits: Limits,
     /// Decode threads; 0 decodes in the thread that asks for batches.
     pub workers: usize,
-    /// What every decode thread does first, such as asking for a scheduling policy.
-    pub on_thread_start: fn(),
     pub row_pool: Arc<RowPool>,
     /// Where bad blocks are listed, for `OnError::Quarantine`.
     pub quarantine: Option<Arc<dyn Quarantine>>,

@@ -42,7 +42,6 @@ fn epoch(read_fails: usize, slab_fails: usize, on_error: OnError, workers: usize
             skip_max: u64::MAX,
         },
         workers,
-        on_thread_start: || {},
         row_pool: RowPool::new(0),
         quarantine: None,
     };

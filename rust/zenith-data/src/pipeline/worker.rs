@@ -18,7 +18,6 @@ pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Res
     let builder = std::thread::Builder::new().name(format!("zenith-decode-{index}"));
     builder
         .spawn(move || {
-            (shared.job.on_thread_start)();
             run(&shared);
             *shared.running() -= 1;
             shared.left.notify_all();
