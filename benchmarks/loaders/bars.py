@@ -47,6 +47,12 @@ BARS: tuple[Bar, ...] = (
             ),
         )
     ),
+    Bar(
+        "TensorDataset ÷ torch's best of 0 and 2 workers",
+        ("zenith-tensor-dataset-w0",),
+        ("torch-tensor-dataset-w0", "torch-tensor-dataset-w2"),
+        10.0,
+    ),
     Bar("Arrow IPC ÷ Parquet, both Zenith, shuffled", shuffled("arrow-ipc"), shuffled("parquet"), 2.0),
     Bar("CSV ÷ pyarrow's reader", ("zenith-csv-file-w2",), ("pyarrow-csv-whole", "pyarrow-csv-stream"), 0.8),
     Bar(

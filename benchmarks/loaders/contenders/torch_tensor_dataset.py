@@ -1,4 +1,4 @@
-"""torch's DataLoader over a TensorDataset: the whole table in memory, batches collated row by row.
+"""A TensorDataset, the whole table in memory: under torch's DataLoader, which collates it row by row, and under Zenith's.
 
 It reads the table into memory when it is opened, which is part of its time to the first batch and of its memory.
 """
@@ -12,19 +12,21 @@ from benchmarks.loaders.contenders.torch_iterable import TorchFeed
 from benchmarks.loaders.data import Files
 
 
-def open_tensors(num_workers: int) -> Callable[[Files], Feed]:
-    """Loads the table and opens the loader with `num_workers` worker processes."""
+def open_tensors(package: str, num_workers: int) -> Callable[[Files], Feed]:
+    """Loads the table and opens the `DataLoader` of `package` with `num_workers` worker processes."""
 
     def open_feed(files: Files) -> Feed:
+        import importlib
+
         import pyarrow.parquet as pq
         import torch
-        from torch.utils.data import DataLoader, TensorDataset
+        from torch.utils.data import TensorDataset
 
         from benchmarks.loaders.rows import to_rows
 
         x, y = to_rows(pq.read_table(files.parquet))
         dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
-        loader = DataLoader(
+        loader = importlib.import_module(package).DataLoader(
             dataset, batch_size=ROW_BATCH, shuffle=True, num_workers=num_workers, persistent_workers=num_workers > 0
         )
         return TorchFeed(loader)
@@ -34,12 +36,17 @@ def open_tensors(num_workers: int) -> Callable[[Files], Feed]:
 
 CONTENDERS = [
     Contender(
-        name=f"torch-tensor-dataset-w{num_workers}",
-        title=f"torch TensorDataset, {num_workers} workers",
+        name=f"{who}-tensor-dataset-w{num_workers}",
+        title=f"{who} TensorDataset, {num_workers} workers",
         work="parquet",
         order="shuffled",
-        open=open_tensors(num_workers),
+        open=open_tensors(package, num_workers),
         path=lambda files: files.parquet,
+        requires=("torch", "pyarrow", package),
     )
-    for num_workers in (0, 2)
+    for who, package, num_workers in (
+        ("torch", "torch.utils.data", 0),
+        ("torch", "torch.utils.data", 2),
+        ("zenith", "zenith_torch", 0),
+    )
 ]
