@@ -303,6 +303,8 @@ class ArrowIpc(Dataset):
             ``pad_length``; a longer list is an error) or ``"jagged"`` (a batch of a torch loader is one nested tensor
             of layout ``torch.jagged``; a sample is a 1-D array).
         decimals: ``"error"`` (those of scale 0 are exact int64 all the same), or ``"float64"`` for the nearest float.
+        partitioning: ``"hive"``: directories such as ``year=2024`` are columns too, int64 where every value is an
+            integer, else text.
 
     Raises:
         zenith.NotFoundError: no file, or a column that does not exist.
@@ -322,8 +324,10 @@ class ArrowIpc(Dataset):
         pad_value: float = 0,
         pad_length: int | None = None,
         decimals: str = "error",
+        partitioning: str | None = None,
     ) -> None:
         options = _column_options(columns, stack, dtypes, nulls, ragged, pad_value, pad_length, decimals)
+        options["partitioning"] = partitioning
         super().__init__({"format": "ArrowIpc", "paths": _paths(paths), "options": options})
 
 
@@ -354,6 +358,8 @@ class Csv(Dataset):
         null_values: what stands for a missing value, besides nothing at all. Default: ``NA``, ``N/A``, ``#N/A``, ``n/a``,
             ``NULL``, ``null`` and ``None``.
         max_ratio: compressed files that unpack to more than this many times their size are refused.
+        partitioning: ``"hive"``: directories such as ``year=2024`` are columns too, int64 where every value is an
+            integer, else (or by ``dtypes={"year": "str"}``) text.
 
     Warns:
         UserWarning: no newline ends the last row of a file, so that it may have been cut.
@@ -378,6 +384,7 @@ class Csv(Dataset):
         names: Sequence[str] | None = None,
         null_values: Sequence[str] | None = None,
         max_ratio: int = 200,
+        partitioning: str | None = None,
     ) -> None:
         given = dict(dtypes or {})
         text = [name for name, dtype in given.items() if dtype is str or dtype in ("str", "string", "text")]
@@ -395,6 +402,7 @@ class Csv(Dataset):
             "names": None if names is None else list(names),
             "text": text,
             "max_ratio": operator.index(max_ratio),
+            "partitioning": partitioning,
         }
         if null_values is not None:
             options["null_values"] = list(null_values)

@@ -109,6 +109,12 @@ class GivenUpError(ZenithError):
     number = 11
 
 
+class ReadTimeoutError(ReadError, TimeoutError):
+    """A read took longer than ``read_timeout_ms``: a mount whose server is gone, or a disk that fails."""
+
+    number = 12
+
+
 KINDS: dict[int, type[ZenithError]] = {
     kind.number: kind
     for kind in (
@@ -123,6 +129,7 @@ KINDS: dict[int, type[ZenithError]] = {
         InternalError,
         ForkedEngineError,
         GivenUpError,
+        ReadTimeoutError,
     )
 }
 

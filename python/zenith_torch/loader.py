@@ -59,6 +59,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             ``quarantine_path``.
         max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
         quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
+        read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
+            a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
@@ -100,6 +102,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         on_error: str = "raise",
         max_bad_samples: int | None = None,
         quarantine_path: str | os.PathLike[str] | None = None,
+        read_timeout_ms: int | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
     ) -> None:
@@ -120,6 +123,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.on_error = on_error
         self.max_bad_samples = max_bad_samples
         self.quarantine_path = quarantine_path
+        self.read_timeout_ms = read_timeout_ms
         _engine.check_options(json.dumps(self._plain_options()))
         self.map_batch = map_batch
         self.output = output
@@ -252,6 +256,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             "tail": self.tail,
             "on_error": self.on_error,
             "max_bad_samples": self.max_bad_samples,
+            "read_timeout_ms": self.read_timeout_ms,
             "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
         }
 

@@ -29,13 +29,15 @@ pub enum ErrorKind {
     Internal = 9,
     /// An iterator of the parent process was used after a fork. Create a new one.
     Forked = 10,
-    /// The caller asked for long work to be given up.
+    /// The caller asked for long work to be given up, or to be told that a read goes on (then asking again continues it).
     Interrupted = 11,
+    /// A read took longer than it may. What hung may work again later.
+    TimedOut = 12,
 }
 
 impl ErrorKind {
     /// Every kind, so that documents and tests can walk the list.
-    pub const ALL: [ErrorKind; 11] = [
+    pub const ALL: [ErrorKind; 12] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::Io,
@@ -47,6 +49,7 @@ impl ErrorKind {
         ErrorKind::Internal,
         ErrorKind::Forked,
         ErrorKind::Interrupted,
+        ErrorKind::TimedOut,
     ];
 }
 

@@ -44,6 +44,12 @@ pub trait Storage: Send + Sync {
     /// Tells that the ranges will be wanted soon; a hint.
     fn will_need(&self, sources: &[Source], ranges: &[Range]);
 
+    /// Whether reading the ranges may hang for long: a file has to be opened first, or is on another machine. Only a disk of
+    /// this machine answers in any case.
+    fn may_hang(&self, _sources: &[Source], _ranges: &[Range]) -> bool {
+        true
+    }
+
     /// Reads one range and waits for it.
     fn read(&self, sources: &[Source], range: Range) -> Result<Bytes> {
         let mut parts = self.submit(sources, &[range])?.wait()?;

@@ -1,5 +1,5 @@
 //! Local files by positioned reads into recycled buffers, with the kernel told what comes next.
-#![expect(unsafe_code, reason = "posix_fadvise has no safe wrapper in std")]
+#![expect(unsafe_code, reason = "posix_fadvise and fstatfs have no safe wrapper in std")]
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,7 +30,14 @@ const OPEN_FILES_IN_NEED: usize = 2;
 /// Whether the process has run out of handles before.
 static IN_NEED: AtomicBool = AtomicBool::new(false);
 
-type OpenFiles = Mutex<HashMap<String, Arc<File>>>;
+type OpenFiles = Mutex<HashMap<String, Open>>;
+
+#[derive(Debug, Clone)]
+struct Open {
+    file: Arc<File>,
+    /// Whether it is on a disk (or in the memory) of this machine.
+    is_local: bool,
+}
 
 /// The open files of every `LocalFiles`, to be closed when the process runs out of handles.
 static ALL_OPEN: Mutex<Vec<Weak<OpenFiles>>> = Mutex::new(Vec::new());
@@ -63,7 +70,7 @@ impl LocalFiles {
         Self { open, buffers: SlabPool::new(IDLE_BYTES_MAX) }
     }
 
-    fn open_files(&self) -> MutexGuard<'_, HashMap<String, Arc<File>>> {
+    fn open_files(&self) -> MutexGuard<'_, HashMap<String, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,18 +98,19 @@ impl LocalFiles {
                 failure
             }
         })?);
+        let is_local = is_local(&file);
         let mut open = self.open_files();
         let most = if IN_NEED.load(Ordering::Relaxed) { OPEN_FILES_IN_NEED } else { OPEN_FILES_MAX };
         if open.len() >= most {
             open.clear();
         }
-        open.insert(source.location.clone(), file.clone());
+        open.insert(source.location.clone(), Open { file: file.clone(), is_local });
         Ok(file)
     }
 
     /// The file of `source`, opened if need be and checked to be the one that was listed.
     pub(crate) fn file(&self, source: &Source) -> Result<Arc<File>> {
-        let known = self.open_files().get(&source.location).cloned();
+        let known = self.open_files().get(&source.location).map(|open| open.file.clone());
         let file = match known {
             Some(file) => file,
             None => self.open_file(source)?,
@@ -116,6 +124,39 @@ impl LocalFiles {
         }
         Ok(file)
     }
+}
+
+/// File systems of this machine's own disks and memory, by their magic numbers. Of others (NFS, FUSE, Lustre, ...) a read
+/// may hang for as long as a server does.
+const LOCAL_FILE_SYSTEMS: [u32; 16] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0xca45_1a4e, // bcachefs
+    0x2fc1_2fc1, // ZFS
+    0xf2f5_2010, // F2FS
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x9584_58f6, // hugetlbfs
+    0x794c_7630, // overlayfs: its layers are nearly always local
+    0x7371_7368, // squashfs
+    0xe0f5_e1e2, // EROFS
+    0x5265_4973, // ReiserFS
+    0x3153_464a, // JFS
+    0x4d44,      // FAT
+    0x9660,      // ISO 9660
+];
+
+fn is_local(file: &File) -> bool {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `file` keeps the descriptor open, and the call writes a `statfs` to the place given, which has room for one.
+    let outcome = unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) };
+    if outcome != 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so that it has filled the structure.
+    let found = unsafe { found.assume_init() };
+    LOCAL_FILE_SYSTEMS.contains(&(found.f_type as u32))
 }
 
 /// Whether the process, or the machine, has no handle left for another open file.
@@ -157,6 +198,15 @@ impl Storage for LocalFiles {
             reads.push((source, range));
         }
         Ok(Box::new(LocalReads { files: self.clone(), reads }))
+    }
+
+    fn may_hang(&self, sources: &[Source], ranges: &[Range]) -> bool {
+        let open = self.open_files();
+        let is_at_hand = |range: &Range| {
+            let source = sources.get(range.source as usize);
+            source.and_then(|source| open.get(&source.location)).is_some_and(|open| open.is_local)
+        };
+        !ranges.iter().all(is_at_hand)
     }
 
     fn will_need(&self, sources: &[Source], ranges: &[Range]) {

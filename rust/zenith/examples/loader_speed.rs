@@ -37,7 +37,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let spec = if path.ends_with(".parquet") {
         DatasetSpec::Parquet { paths, options: ParquetOptions { select, ..ParquetOptions::default() } }
     } else {
-        DatasetSpec::ArrowIpc { paths, options: ArrowIpcOptions { select } }
+        DatasetSpec::ArrowIpc { paths, options: ArrowIpcOptions { select, ..ArrowIpcOptions::default() } }
     };
     let config = LoaderConfig { batch_size: 4096, num_workers: workers, shuffle, ..LoaderConfig::default() };
     let loader = Loader::new(OpenDataset::open(&spec)?, config)?;

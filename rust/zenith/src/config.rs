@@ -50,6 +50,8 @@ pub struct LoaderConfig {
     pub max_bad_samples: Option<u64>,
     /// File to which `on_error="quarantine"` appends a JSON line for every bad block; blocks listed there are not read.
     pub quarantine_path: Option<String>,
+    /// Milliseconds that a single read may take; one that takes longer is an error of its block. No bound when not given.
+    pub read_timeout_ms: Option<u64>,
 }
 
 impl Default for LoaderConfig {
@@ -70,6 +72,7 @@ impl Default for LoaderConfig {
             on_error: OnError::Raise,
             max_bad_samples: None,
             quarantine_path: None,
+            read_timeout_ms: None,
         }
     }
 }
@@ -128,6 +131,9 @@ impl LoaderConfig {
         }
         if self.num_workers > 1024 {
             return Err(Error::invalid(format!("num_workers must be at most 1024, got {}", self.num_workers)));
+        }
+        if self.read_timeout_ms == Some(0) {
+            return Err(Error::invalid("read_timeout_ms must be >= 1 (or not given: no bound), got 0"));
         }
         match (self.on_error, &self.quarantine_path) {
             (OnError::Quarantine, None) => {

@@ -10,6 +10,7 @@ use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::{Slab, fork};
+use zenith_io::TimedReads;
 
 use crate::config::LoaderConfig;
 use crate::dataset::OpenDataset;
@@ -20,6 +21,9 @@ use crate::quarantine::ListedBlocks;
 const AHEAD_BYTES_MIN: u64 = 16 << 20;
 /// Finished batches that wait, as counted in `window_bytes`; the default of `prefetch_bytes`.
 const BATCH_BYTES: u64 = 16 << 20;
+
+/// How long a read may keep a caller without workers, who has Ctrl-C to look for.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Fewer open blocks mix too little for data that is sorted.
 const OPEN_BLOCKS_FEW: u64 = 32;
@@ -155,8 +159,15 @@ impl Loader {
             Some(path) => Some(Arc::new(ListedBlocks::open(path, &**dataset.dataset())?) as Arc<dyn Quarantine>),
             None => None,
         };
+        let storage = dataset.storage();
+        let most = config.read_timeout_ms.map(Duration::from_millis);
+        let patience = (config.num_workers == 0).then_some(PATIENCE);
+        let storage = match (most, patience) {
+            (None, None) => storage,
+            _ => Arc::new(TimedReads::new(storage, most, patience)),
+        };
         let job = Job {
-            storage: dataset.storage(),
+            storage,
             dataset: dataset.dataset().clone(),
             memory: self.memory.clone(),
             clock: Arc::new(HostClock::default()),

@@ -85,6 +85,9 @@ mod tests {
     fn the_name_of_the_first_file_tells_the_format() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+        for (name, text) in [("d.csv", "n,m\n1,2\n"), ("e.TSV", "n\tm\n3\t4\n5\t6\n")] {
+            std::fs::write(path(name), text).unwrap();
+        }
         for name in ["b.parquet", "a.txt", "c.bin"] {
             std::fs::write(path(name), [0; 8194]).unwrap();
         }
@@ -94,5 +97,10 @@ mod tests {
         assert!(refused("missing.parquet").contains("missing.parquet"));
         assert!(DataSource::from_paths(Vec::<String>::new()).open().is_err());
         assert_eq!(DataSource::from_path(path("c.bin")).open().unwrap().len(), 4);
+        for (name, samples) in [("d.csv", 1), ("e.TSV", 2)] {
+            let opened = DataSource::from_path(path(name)).open().unwrap();
+            let names: Vec<&str> = opened.dataset().schema().fields.iter().map(|field| field.name.as_str()).collect();
+            assert_eq!((opened.len(), names), (samples, vec!["n", "m"]), "{name}");
+        }
     }
 }

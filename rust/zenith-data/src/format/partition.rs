@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::storage::Source;
 use crate::{Error, Result};
@@ -54,6 +55,14 @@ impl Partitions {
         Ok(Self { fields: keys.unwrap_or_default().iter().enumerate().map(field).collect(), files })
     }
 
+    /// The same with the columns `names` as text, whatever their values look like.
+    pub(crate) fn with_texts(mut self, names: &[String]) -> Self {
+        for field in self.fields.iter_mut().filter(|field| names.contains(field.name())) {
+            field.set_data_type(DataType::Utf8);
+        }
+        self
+    }
+
     /// The column of this name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name() == name)
@@ -68,9 +77,26 @@ impl Partitions {
         }
     }
 
-    /// A file's values as they go into fingerprints.
-    pub(crate) fn values(&self, file: usize) -> &[Option<String>] {
-        self.files.get(file).map_or(&[], Vec::as_slice)
+    /// Adds the columns to those of a file. Errors: the file has one of them itself.
+    pub(crate) fn extend(&self, schema: &Schema) -> Result<Schema> {
+        let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+        for field in &self.fields {
+            if fields.iter().any(|known| known.name() == field.name()) {
+                let why = "the column is in the file and in the names of its directories. Rename one of them";
+                return Err(Error::invalid(why).in_field(field.name()));
+            }
+            fields.push(Arc::new(field.clone()));
+        }
+        Ok(Schema::new(fields))
+    }
+
+    /// Adds a file's values to a fingerprint; nothing where directories hold no columns.
+    pub(crate) fn hash(&self, file: usize, hash: &mut Xxh3Default) {
+        for value in self.files.get(file).into_iter().flatten() {
+            hash.update(value.as_deref().map_or("", |_| "=").as_bytes());
+            hash.update(value.as_deref().unwrap_or_default().as_bytes());
+            hash.update(&[0]);
+        }
     }
 }
 

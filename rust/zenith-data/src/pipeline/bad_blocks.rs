@@ -25,6 +25,7 @@ impl OnError {
             kind,
             ErrorKind::Corrupt
                 | ErrorKind::Io
+                | ErrorKind::TimedOut
                 | ErrorKind::Unsupported
                 | ErrorKind::Budget
                 | ErrorKind::InvalidArgument

@@ -88,6 +88,8 @@ pub(crate) struct Coordinator<S> {
     schedule: std::iter::Peekable<Schedule>,
     /// `first` of the blocks being decoded now.
     decoding: BTreeSet<(u64, u32)>,
+    /// Those of them whose reads go on while nobody waits; only without workers.
+    postponed: Vec<BlockUse>,
     /// Blocks decoded or being decoded that no assembled batch has reached: (first position, bytes).
     ahead: VecDeque<(u64, u64)>,
     ahead_bytes: u64,
@@ -124,6 +126,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             chunk_rows: layout.chunk_rows() as u32,
             block_rows: dataset.blocks().iter().map(|block| block.rows as u32).collect(),
             decoding: BTreeSet::new(),
+            postponed: Vec::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
             live: HashMap::new(),
@@ -145,6 +148,9 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
     pub(crate) fn next_task(&mut self) -> Option<Task> {
         if self.closed || self.next_ticket >= self.batches {
             return None;
+        }
+        if let Some(used) = self.postponed.pop() {
+            return Some(Task::Decode(used));
         }
         let end = self.epoch.last_position(self.next_ticket);
         if self.may_prefetch() && self.decoded_up_to() > end {
@@ -192,6 +198,10 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
     fn decoded_up_to(&mut self) -> u64 {
         let scheduled = self.schedule.peek().map_or(u64::MAX, |next| next.first);
         self.decoding.first().map_or(scheduled, |&(first, _)| first.min(scheduled))
+    }
+
+    pub(crate) fn on_postponed(&mut self, used: BlockUse) {
+        self.postponed.push(used);
     }
 
     pub(crate) fn on_decoded(&mut self, used: BlockUse, outcome: Result<Decoded>) -> Garbage {

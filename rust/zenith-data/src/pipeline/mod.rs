@@ -135,7 +135,8 @@ impl<M: BatchMemory> Pipeline<M> {
         Ok(pipeline)
     }
 
-    /// The next batch in order, waiting at most `wait` for it (without workers: computing it, however long that takes).
+    /// The next batch in order, waiting at most `wait` for it (without workers: computing it, however long that takes, unless
+    /// the storage says that a read goes on: then it is `Pending`).
     pub fn next(&self, wait: Duration) -> Result<Next<M::Slab>> {
         if self.threads.is_empty() {
             return self.next_inline(wait);
@@ -181,7 +182,9 @@ impl<M: BatchMemory> Pipeline<M> {
             match state.next_task() {
                 Some(task) => {
                     drop(state);
-                    worker::perform(&self.shared, task, &mut scratch);
+                    if !worker::perform(&self.shared, task, &mut scratch) {
+                        return Ok(Next::Pending);
+                    }
                 }
                 // Another thread that shares the iterator is at it.
                 None if state.is_busy() => {

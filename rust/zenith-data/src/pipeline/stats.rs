@@ -13,6 +13,7 @@ pub struct Stats {
     pub(crate) worker_idle_ns: AtomicU64,
     pub(crate) consumer_wait_ns: AtomicU64,
     pub(crate) read_bytes: AtomicU64,
+    pub(crate) timed_out_reads: AtomicU64,
     pub(crate) blocks: AtomicU64,
     pub(crate) decoded_samples: AtomicU64,
     pub(crate) batches: AtomicU64,
@@ -33,6 +34,8 @@ pub struct Snapshot {
     /// Time the consumer waited for a batch.
     pub consumer_wait_ns: u64,
     pub read_bytes: u64,
+    /// Reads that were given up because they took longer than `read_timeout_ms`.
+    pub timed_out_reads: u64,
     pub blocks: u64,
     /// Samples decoded; above `samples` by what is decoded but not yet (or never) delivered.
     pub decoded_samples: u64,
@@ -70,6 +73,7 @@ impl Stats {
             worker_idle_ns: read(&self.worker_idle_ns),
             consumer_wait_ns: read(&self.consumer_wait_ns),
             read_bytes: read(&self.read_bytes),
+            timed_out_reads: read(&self.timed_out_reads),
             blocks: read(&self.blocks),
             decoded_samples: read(&self.decoded_samples),
             batches: read(&self.batches),

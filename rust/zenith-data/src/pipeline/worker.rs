@@ -12,6 +12,7 @@ use crate::gather::decode_block;
 use crate::memory::BatchMemory;
 use crate::plan::BlockUse;
 use crate::rows::Chunk;
+use crate::storage::Pending;
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Result<std::thread::JoinHandle<()>> {
@@ -48,11 +49,15 @@ fn run<M: BatchMemory>(shared: &Shared<M>) {
     }
 }
 
-/// Does one task and reports it.
-pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &mut Scratch) {
+/// Does one task and reports it. `false`: a read that it needs goes on, and the task is to be done again.
+pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &mut Scratch) -> bool {
     match task {
         Task::Decode(used) => {
             let outcome = caught(|| decode_or_skip(shared, &used));
+            if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                shared.lock().on_postponed(used);
+                return false;
+            }
             let garbage = shared.lock().on_decoded(used, outcome);
             drop(garbage);
         }
@@ -70,6 +75,7 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
         }
     }
     shared.work.notify_all();
+    true
 }
 
 /// Other blocks that are tried for a bad one's places before giving up.
@@ -115,7 +121,8 @@ fn read<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Result<Vec<Chu
         Err(error) if job.limits.on_error.skips(error.kind()) => error,
         Err(error) => return Err(error),
     };
-    if let Some(quarantine) = &job.quarantine {
+    // What hung today may be read tomorrow: it is passed over, and not listed for later runs.
+    if let Some(quarantine) = job.quarantine.as_ref().filter(|_| bad.kind() != ErrorKind::TimedOut) {
         quarantine.add(block, &bad)?;
     }
     Ok(Err(bad))
@@ -128,7 +135,11 @@ fn decode<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Vec<Chunk>> 
     let mut fetching = 0;
     let chunks = decode_block(&*job.dataset, block, &shared.layout, &job.row_pool, |ranges| {
         let started = job.clock.now_ns();
-        let bytes = job.storage.submit(job.dataset.sources(), ranges)?.wait()?;
+        let read = job.storage.submit(job.dataset.sources(), ranges).and_then(Pending::wait);
+        if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
+            shared.stats.timed_out_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        let bytes = read?;
         fetching += job.clock.now_ns().saturating_sub(started);
         shared.stats.read_bytes.fetch_add(bytes.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
         Ok(bytes)

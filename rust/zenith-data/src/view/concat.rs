@@ -28,6 +28,14 @@ struct Part {
     first_source: u32,
 }
 
+impl Part {
+    /// Ranges of the part as ranges of the whole.
+    fn moved(&self, mut ranges: Vec<Range>) -> Vec<Range> {
+        ranges.iter_mut().for_each(|range| range.source += self.first_source);
+        ranges
+    }
+}
+
 impl Concat {
     /// Errors: no dataset, or fields that differ.
     pub fn new(datasets: &[Arc<dyn Dataset>]) -> Result<Self> {
@@ -161,11 +169,17 @@ impl Dataset for Concat {
 
     fn ranges(&self, block: usize) -> Vec<Range> {
         let part = self.part(block);
-        let mut ranges = part.dataset.ranges(block - part.first_block);
-        for range in &mut ranges {
-            range.source += part.first_source;
-        }
-        ranges
+        part.moved(part.dataset.ranges(block - part.first_block))
+    }
+
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        let part = self.part(block);
+        part.dataset.parts(block - part.first_block).into_iter().map(|ranges| part.moved(ranges)).collect()
+    }
+
+    fn decode_part(&self, block: usize, number: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        let part = self.part(block);
+        part.dataset.decode_part(block - part.first_block, number, bytes, rows)
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {

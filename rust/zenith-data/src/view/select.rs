@@ -329,6 +329,23 @@ impl Dataset for Select {
         self.base.ranges(self.cuts[block].block)
     }
 
+    /// Those of the block below where it is taken whole; what is picked from a block needs all of its rows at once.
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        let cut = &self.cuts[block];
+        match cut.rows {
+            Picked::All => self.base.parts(cut.block),
+            _ => vec![self.base.ranges(cut.block)],
+        }
+    }
+
+    fn decode_part(&self, block: usize, part: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        let cut = &self.cuts[block];
+        match cut.rows {
+            Picked::All => self.base.decode_part(cut.block, part, bytes, rows),
+            _ => self.decode(block, bytes, rows),
+        }
+    }
+
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         let cut = &self.cuts[block];
         if let Picked::All = cut.rows {

@@ -11,6 +11,9 @@ use crate::rows::{Column, RowPool, Rows};
 use crate::storage::{Range, Source, Storage};
 use crate::testing::MemoryStorage;
 
+/// Blocks are read in parts of 64 numbers.
+const PART_BYTES: u64 = 512;
+
 /// Numbers from 0 on in blocks of given sizes, each also as text; the number is kept in the file.
 #[derive(Debug)]
 struct Numbers {
@@ -62,6 +65,16 @@ impl Dataset for Numbers {
     fn ranges(&self, block: usize) -> Vec<Range> {
         let first: u64 = self.blocks[..block].iter().map(|block| block.rows).sum();
         vec![Range { source: 0, offset: 8 * first, len: 8 * self.blocks[block].rows }]
+    }
+
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        let whole = self.ranges(block)[0];
+        let part = |start| Range { offset: whole.offset + start, len: PART_BYTES.min(whole.len - start), ..whole };
+        (0..whole.len).step_by(PART_BYTES as usize).map(|start| vec![part(start)]).collect()
+    }
+
+    fn decode_part(&self, block: usize, _part: usize, bytes: &[bytes::Bytes], rows: &mut Rows) -> crate::Result<()> {
+        self.decode(block, bytes, rows)
     }
 
     fn decode(&self, _block: usize, bytes: &[bytes::Bytes], rows: &mut Rows) -> crate::Result<()> {
@@ -217,6 +230,24 @@ fn concat_is_one_after_another_and_views_nest() {
     assert_eq!(joined, sorted);
     let beside = View::Concat.over(&[two, picked]).unwrap();
     assert_eq!(all(&*beside), [(0..5).collect(), values].concat());
+}
+
+#[test]
+fn a_block_that_is_taken_whole_is_read_in_the_parts_of_the_block_below() {
+    let (one, two) = (numbers(&[10, 200]), numbers(&[130]));
+    let both = View::Concat.over(&[one.clone(), two]).unwrap();
+    let parts = |dataset: &dyn Dataset| -> Vec<usize> {
+        (0..dataset.blocks().len()).map(|block| dataset.parts(block).len()).collect()
+    };
+    assert_eq!(parts(&*both), [1, 4, 3]);
+    assert!(both.parts(2).iter().flatten().all(|range| range.source == 1));
+    // All of the second block, some of the third, and a part of the first.
+    let picked = View::Select(Indices::Runs(vec![(5, 205), (210, 129)])).over(std::slice::from_ref(&both)).unwrap();
+    assert_eq!(parts(&*picked), [1, 4, 1]);
+    assert_eq!(all(&*picked), (5..210).chain(0..129).collect::<Vec<_>>());
+    let beside = View::Concat.over(&[picked, one]).unwrap();
+    assert_eq!(parts(&*beside), [1, 4, 1, 1, 4]);
+    assert_eq!(all(&*beside), (5..210).chain(0..129).chain(0..210).collect::<Vec<_>>());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::layout::Cursor;
 use super::message::{self, Envelope};
-use super::plan::{Flat, Plan};
+use super::plan::{Flat, LeafPlan, Plan};
 use crate::field::DType;
 use crate::format::projection::Target;
 use crate::{Error, Result};
@@ -43,6 +43,8 @@ pub(super) enum LeafPlace {
     Flat { values: u64, masks: Vec<u64> },
     /// Left to arrow's reader.
     General,
+    /// Not in the file: the column of the directories of this number.
+    Partition(usize),
 }
 
 /// A buffer: its number in the message, its offset and its length.
@@ -138,16 +140,23 @@ impl Batch {
         let mut leaves = Vec::with_capacity(plan.leaves.len());
         let mut roots = BTreeSet::new();
         for (leaf, described) in plan.leaves.iter().zip(plan.projection.leaves()) {
-            let place = match leaf.flat {
+            let (root, flat) = match *leaf {
+                LeafPlan::Stored { root, flat } => (root, flat),
+                LeafPlan::Partition(at) => {
+                    leaves.push(LeafPlace::Partition(at));
+                    continue;
+                }
+            };
+            let place = match flat {
                 Some(flat) if !lists.compressed => {
-                    let start = starts.get(leaf.root).ok_or_else(fewer)?.clone();
-                    locate(plan, &lists, start, leaf.root, &described.path, flat)
+                    let start = starts.get(root).ok_or_else(fewer)?.clone();
+                    locate(plan, &lists, start, root, &described.path, flat)
                         .map_err(|error| error.in_field(&described.name))?
                 }
                 _ => LeafPlace::General,
             };
             if matches!(place, LeafPlace::General) {
-                roots.insert(leaf.root);
+                roots.insert(root);
             }
             leaves.push(place);
         }
@@ -171,14 +180,14 @@ impl Batch {
 
     /// Whether any of its rows can be read without the others.
     pub(super) fn is_plain(&self) -> bool {
-        self.leaves.iter().all(|leaf| matches!(leaf, LeafPlace::Flat { .. }))
+        !self.leaves.iter().any(|leaf| matches!(leaf, LeafPlace::General))
     }
 
     /// Where the bytes of `rows` rows after the first `skip` lie: offsets in the file and lengths.
     pub(super) fn spans(&self, plan: &Plan, skip: u64, rows: u64) -> Vec<(u64, u64)> {
         let mut spans = Vec::new();
         for (place, leaf) in self.leaves.iter().zip(&plan.leaves) {
-            if let (LeafPlace::Flat { values, masks }, Some(flat)) = (place, leaf.flat) {
+            if let (LeafPlace::Flat { values, masks }, Some(flat)) = (place, leaf.flat()) {
                 spans.push(values_span(*values, flat, skip, rows));
                 spans.extend(masks.iter().map(|&mask| mask_span(mask, skip, rows)));
             }
@@ -193,7 +202,7 @@ impl Batch {
         for output in plan.projection.outputs() {
             per_row = per_row.saturating_add(match output.target {
                 Target::Dense { dtype, per_row: elements, .. } => {
-                    let stored = plan.leaves.get(output.leaf).and_then(|leaf| leaf.flat);
+                    let stored = plan.leaves.get(output.leaf).and_then(LeafPlan::flat);
                     let width = dtype.width().max(stored.map_or(1, |flat| flat.dtype.width()));
                     (width as u64).saturating_mul(elements as u64)
                 }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::batch::{Batch, BufferPlace, General, LeafPlace, RATIO_MAX, is_bits, mask_span, values_span};
 use super::message;
-use super::plan::{Flat, LeafPlan};
+use super::plan::Flat;
 use super::{ArrowIpc, BlockPlace, FileEntry};
 use crate::format::cast::{Values, column_of};
 use crate::format::columns::{find_leaf, primitive_bytes};
 use crate::format::guard::guard;
+use crate::format::partition::Partitions;
 use crate::format::projection::{Leaf, Target, natural_dtype};
 use crate::format::ranges::Pieces;
 use crate::rows::{Column, Rows};
@@ -33,7 +34,7 @@ impl ArrowIpc {
         let file = &self.files[place.file as usize];
         let result = Pieces::new(&self.ranges_of(place, count), bytes).and_then(|pieces| {
             let batch = &file.batches[place.batch as usize];
-            let decoder = Decoder { file, batch, place, count: count as usize, pieces };
+            let decoder = Decoder { file, partitions: &self.partitions, batch, place, count: count as usize, pieces };
             guard("the record batch", || decoder.decode(rows))
         });
         result.map_err(|error| error.in_file(&self.sources[place.file as usize].name).in_block(place.batch.into()))
@@ -42,6 +43,7 @@ impl ArrowIpc {
 
 struct Decoder<'a> {
     file: &'a FileEntry,
+    partitions: &'a Partitions,
     batch: &'a Batch,
     place: BlockPlace,
     count: usize,
@@ -112,9 +114,12 @@ impl Decoder<'_> {
         let mut inputs = Vec::with_capacity(plan.projection.outputs().len());
         for output in plan.projection.outputs() {
             let leaf = &plan.projection.leaves()[output.leaf];
-            let input = match (&self.batch.leaves[output.leaf], plan.leaves[output.leaf]) {
-                (LeafPlace::Flat { values, masks }, LeafPlan { flat: Some(flat), .. }) => {
+            let input = match (&self.batch.leaves[output.leaf], plan.leaves[output.leaf].flat()) {
+                (LeafPlace::Flat { values, masks }, Some(flat)) => {
                     self.flat_input(*values, masks, flat, leaf, &output.target, &mut arrays[output.leaf])
+                }
+                (LeafPlace::Partition(at), _) => {
+                    array_input(self.partitions.column(self.place.file as usize, *at, self.count), &output.target)
                 }
                 _ => general
                     .as_ref()

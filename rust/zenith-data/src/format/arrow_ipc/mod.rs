@@ -27,6 +27,7 @@ pub use whole::record_batches;
 use crate::dataset::{Block, Dataset, Unit};
 use crate::field::Schema;
 use crate::format::options::ColumnOptions;
+use crate::format::partition::{Partitioning, Partitions};
 use crate::format::projection::Projection;
 use crate::format::ranges::merge;
 use crate::rows::Rows;
@@ -48,6 +49,9 @@ const PADDING_MAX: u64 = 64;
 pub struct ArrowIpcOptions {
     #[serde(flatten)]
     pub select: ColumnOptions,
+    /// Whether the names of directories hold columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
 }
 
 /// Values of dictionaries by their number.
@@ -57,6 +61,7 @@ type Dictionaries = HashMap<i64, ArrayRef>;
 #[derive(Debug)]
 pub struct ArrowIpc {
     sources: Vec<Source>,
+    partitions: Partitions,
     projection: Projection,
     files: Vec<FileEntry>,
     blocks: Vec<Block>,

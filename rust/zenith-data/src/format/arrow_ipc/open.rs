@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::{ArrowIpc, ArrowIpcOptions, BlockPlace, Dictionaries, FileEntry, PART_ROWS, decode, file};
 use crate::dataset::Block;
 use crate::format::guard::guard;
+use crate::format::partition::Partitions;
 use crate::storage::{Range, Source, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -45,6 +46,7 @@ impl ArrowIpc {
         if sources.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "there are no Arrow IPC files to open"));
         }
+        let partitions = Partitions::read(options.partitioning, &sources)?;
         let mut hash = Xxh3Default::new();
         let mut files: Vec<FileEntry> = Vec::new();
         let (mut blocks, mut places) = (Vec::new(), Vec::new());
@@ -52,11 +54,13 @@ impl ArrowIpc {
             hash.update(source.name.as_bytes());
             hash.update(&[0]);
             hash.update(&source.len.to_le_bytes());
+            partitions.hash(index, &mut hash);
             let opening = Opening {
                 storage,
                 sources: &sources,
                 source: index as u32,
                 options: &options,
+                partitions: &partitions,
                 before: files.last().map(|file| &file.plan),
                 hash: &mut hash,
                 file: None,
@@ -86,7 +90,7 @@ impl ArrowIpc {
             serde_json::to_vec(&(projection.schema(), &options)).map_err(|error| Error::internal(error.to_string()))?;
         hash.update(&described);
         let fingerprint = format!("{:032x}", hash.digest128());
-        Ok(ArrowIpc { sources, projection, files, blocks, places, fingerprint })
+        Ok(ArrowIpc { sources, partitions, projection, files, blocks, places, fingerprint })
     }
 }
 
@@ -130,6 +134,7 @@ struct Opening<'a> {
     sources: &'a [Source],
     source: u32,
     options: &'a ArrowIpcOptions,
+    partitions: &'a Partitions,
     /// The plan of the file before.
     before: Option<&'a Arc<Plan>>,
     hash: &'a mut Xxh3Default,
@@ -185,7 +190,7 @@ impl Opening<'_> {
     fn plan(&mut self, schema: arrow::datatypes::Schema) -> Result<()> {
         self.file = Some(match self.before {
             Some(before) if *before.schema == schema && same_dictionaries(&before.schema, &schema) => before.clone(),
-            _ => Arc::new(Plan::new(schema, &self.options.select)?),
+            _ => Arc::new(Plan::new(schema, &self.options.select, self.partitions)?),
         });
         Ok(())
     }

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaR
 use crate::field::DType;
 use crate::format::guard::guard;
 use crate::format::options::ColumnOptions;
+use crate::format::partition::Partitions;
 use crate::format::projection::{Projection, natural_dtype};
 use crate::{Error, Result};
 
@@ -26,10 +27,20 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LeafPlan {
+pub(super) enum LeafPlan {
     /// The column of the file that it is, or is a member of.
-    pub root: usize,
-    pub flat: Option<Flat>,
+    Stored { root: usize, flat: Option<Flat> },
+    /// A column that the directories hold, by its number among them.
+    Partition(usize),
+}
+
+impl LeafPlan {
+    pub(super) fn flat(&self) -> Option<Flat> {
+        match self {
+            Self::Stored { flat, .. } => *flat,
+            Self::Partition(_) => None,
+        }
+    }
 }
 
 /// Numbers side by side: the stored element type, and how many a row has.
@@ -61,19 +72,23 @@ impl Flat {
 }
 
 impl Plan {
-    pub(super) fn new(schema: ArrowSchema, options: &ColumnOptions) -> Result<Self> {
+    pub(super) fn new(schema: ArrowSchema, options: &ColumnOptions, partitions: &Partitions) -> Result<Self> {
         for field in schema.fields() {
             check_sizes(field, 1).map_err(|error| error.in_field(field.name()))?;
         }
-        let projection = guard("the schema", || Projection::new(&schema, options))?;
+        let projection = guard("the schema", || Projection::new(&partitions.extend(&schema)?, options))?;
         let mut leaves = Vec::new();
         let mut dictionaries = BTreeSet::new();
         for leaf in projection.leaves() {
             let first = leaf.path.first();
+            if let Some(at) = first.and_then(|name| partitions.position(name)) {
+                leaves.push(LeafPlan::Partition(at));
+                continue;
+            }
             let root = schema.fields().iter().position(|field| Some(field.name()) == first);
             let root = root.ok_or_else(|| Error::internal("a column was not found again").in_field(&leaf.name))?;
             dictionaries_of(schema.field(root), &mut dictionaries);
-            leaves.push(LeafPlan { root, flat: Flat::new(&leaf.data_type) });
+            leaves.push(LeafPlan::Stored { root, flat: Flat::new(&leaf.data_type) });
         }
         let mut known_dictionaries = BTreeSet::new();
         schema.fields().iter().for_each(|field| dictionaries_of(field, &mut known_dictionaries));

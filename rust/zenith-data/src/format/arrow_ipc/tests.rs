@@ -48,7 +48,8 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 
 fn open(bytes: Vec<u8>, select: ColumnOptions) -> Result<(MemoryStorage, ArrowIpc)> {
     let storage = MemoryStorage::new().with("a.arrow", bytes);
-    let dataset = ArrowIpc::open(&storage, storage.sources(), ArrowIpcOptions { select })?;
+    let dataset =
+        ArrowIpc::open(&storage, storage.sources(), ArrowIpcOptions { select, ..ArrowIpcOptions::default() })?;
     Ok((storage, dataset))
 }
 
@@ -250,7 +251,13 @@ fn a_large_batch_is_read_in_parts() {
             ..Default::default()
         };
         let cut = Cut { over: 1_000_000, aim: 300_000 };
-        let dataset = ArrowIpc::open_with(&storage, storage.sources(), ArrowIpcOptions { select }, cut).unwrap();
+        let dataset = ArrowIpc::open_with(
+            &storage,
+            storage.sources(),
+            ArrowIpcOptions { select, ..ArrowIpcOptions::default() },
+            cut,
+        )
+        .unwrap();
         assert!(dataset.blocks().len() >= 5, "{:?}", dataset.blocks());
         assert!(dataset.blocks().iter().rev().skip(1).all(|block| block.rows % 64 == 0));
         assert_eq!(dataset.blocks().iter().map(|block| block.rows).sum::<u64>(), rows as u64);

@@ -24,7 +24,8 @@ use crate::dataset::{Block, Dataset};
 use crate::field::Schema;
 use crate::format::guard::guard;
 use crate::format::options::ColumnOptions;
-use crate::format::projection::Projection;
+use crate::format::partition::{Partitioning, Partitions};
+use crate::format::projection::{Projection, Target};
 use crate::rows::Rows;
 use crate::storage::{Range, Source};
 use crate::{Error, Result};
@@ -57,6 +58,9 @@ pub struct CsvOptions {
     pub null_values: Vec<String>,
     /// Compressed files that unpack to more than this many times their size are refused, from 16 MiB of text on.
     pub max_ratio: u64,
+    /// Whether the names of directories hold columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
 }
 
 impl Default for CsvOptions {
@@ -70,6 +74,7 @@ impl Default for CsvOptions {
             text: Vec::new(),
             null_values: ["NA", "N/A", "#N/A", "n/a", "NULL", "null", "None"].map(str::to_owned).to_vec(),
             max_ratio: 200,
+            partitioning: None,
         }
     }
 }
@@ -93,6 +98,7 @@ impl CsvOptions {
 #[derive(Debug)]
 pub struct Csv {
     sources: Vec<Source>,
+    partitions: Partitions,
     projection: Projection,
     parser: Parser,
     files: Vec<FileIndex>,
@@ -107,6 +113,26 @@ impl Csv {
         let (source, number) = self.places[block];
         let file = &self.files[source as usize];
         (source, file, &file.blocks[number as usize])
+    }
+
+    /// The columns of the directories, for all rows of a block: texts go to `rows`, numbers stand in the row returned,
+    /// which every row of the block begins as.
+    fn constants(&self, source: usize, place: &TextBlock, rows: &mut Rows) -> Result<Vec<u8>> {
+        let mut blank = vec![0; self.parser.stride()];
+        if self.partitions.fields.is_empty() {
+            return Ok(blank);
+        }
+        let mut values = self.projection.dense_buffers();
+        for (number, output) in self.projection.outputs().iter().enumerate() {
+            let Some(at) = self.partitions.position(&self.projection.leaves()[output.leaf].name) else { continue };
+            let count = if let Target::Dense { .. } = output.target { 1 } else { place.rows as usize };
+            let column = self.partitions.column(source, at, count);
+            self.projection.append_output(number, &column, place.line, &mut values, rows)?;
+            if let Target::Dense { offset, dtype, .. } = output.target {
+                blank[offset..offset + dtype.width()].copy_from_slice(values[number].bytes());
+            }
+        }
+        Ok(blank)
     }
 }
 
@@ -154,8 +180,8 @@ impl Dataset for Csv {
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         let (source, _, place) = self.place(block);
         let text = block_text(self, block, bytes)?;
-        self.parser
-            .parse(&text, place.line, rows)
+        self.constants(source as usize, place, rows)
+            .and_then(|blank| self.parser.parse(&text, place.line, &blank, rows))
             .map_err(|error| error.in_file(&self.sources[source as usize].location))
     }
 }

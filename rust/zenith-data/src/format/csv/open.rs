@@ -13,6 +13,7 @@ use crate::dataset::{Block, Ports};
 use crate::field::DType;
 use crate::format::ends;
 use crate::format::guard::guard;
+use crate::format::partition::Partitions;
 use crate::format::projection::{Projection, Target};
 use crate::rows::RowLayout;
 use crate::sidecar::{self, Task};
@@ -32,7 +33,8 @@ impl Csv {
             files.push(file);
         }
         let names = names(&sources, &files, options)?;
-        let schema = schema(&names, &files, options)?;
+        let partitions = Partitions::read(options.partitioning, &sources)?.with_texts(&options.text);
+        let schema = partitions.extend(&schema(&names, &files, options, &partitions)?)?;
         let projection = Projection::new(&schema, &options.select)?;
         let stride = RowLayout::new(projection.schema()).stride();
         let parser = Parser::new(options.dialect(), &options.null_values, &names, &projection, stride);
@@ -49,11 +51,12 @@ impl Csv {
         for (index, file) in files.iter().enumerate() {
             ends::hash(ports.storage, &sources, index as u32, &mut hash)?;
             hash.update(&file.blocks.iter().map(|block| block.rows).sum::<u64>().to_le_bytes());
+            partitions.hash(index, &mut hash);
         }
         let described = serde_json::to_vec(&(projection.schema(), options));
         hash.update(&described.map_err(|error| Error::internal(error.to_string()))?);
         let fingerprint = format!("{:032x}", hash.digest128());
-        Ok(Self { sources, projection, parser, files, blocks, places, fingerprint })
+        Ok(Self { sources, partitions, projection, parser, files, blocks, places, fingerprint })
     }
 }
 
@@ -121,10 +124,11 @@ fn names(sources: &[Source], files: &[FileIndex], options: &CsvOptions) -> Resul
     }
 }
 
-/// The types of the columns: as the user gave them, or else as their values in all files ask for.
-fn schema(names: &[String], files: &[FileIndex], options: &CsvOptions) -> Result<ArrowSchema> {
+/// The types of the columns of the text: as the user gave them, or else as their values in all files ask for.
+fn schema(names: &[String], files: &[FileIndex], options: &CsvOptions, partitions: &Partitions) -> Result<ArrowSchema> {
     let known: HashSet<&String> = names.iter().collect();
-    if let Some(unknown) = options.text.iter().find(|name| !known.contains(name)) {
+    let is_known = |name: &String| known.contains(name) || partitions.position(name).is_some();
+    if let Some(unknown) = options.text.iter().find(|name| !is_known(name)) {
         return Err(Error::new(ErrorKind::NotFound, format!("dtypes: there is no column {unknown:?}")));
     }
     let given = given(options);

@@ -43,7 +43,7 @@ enum Way {
 }
 
 impl Parser {
-    /// `names` are the columns of the file; the projection's leaves are some of them.
+    /// `names` are the columns of the file; the projection's leaves are some of them, and of those of the directories.
     pub(super) fn new(
         dialect: Dialect,
         null_values: &[String],
@@ -73,9 +73,15 @@ impl Parser {
                 _ => Way::Long,
             };
         }
-        let has_text = projection.outputs().iter().any(|output| matches!(output.target, Target::Bytes { .. }));
+        let mut targets = columns.iter().flat_map(|column| &column.outputs);
+        let has_text = targets.any(|target| matches!(target, Target::Bytes { .. }));
         let null_values = null_values.iter().map(|text| text.clone().into_bytes()).collect();
         Self { dialect, null_values, columns, stride, has_text }
+    }
+
+    /// Bytes of the dense part of a row.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
     }
 
     pub(super) fn dialect(&self) -> &Dialect {
@@ -94,16 +100,17 @@ impl Parser {
         trimmed.is_empty() || self.null_values.iter().any(|null| null == trimmed)
     }
 
-    /// Appends every row of `text`. `line` is the number of its first line, for messages.
-    pub(super) fn parse(&self, text: &[u8], line: u64, rows: &mut Rows) -> Result<()> {
+    /// Appends every row of `text`. `line` is the number of its first line, for messages; `blank` is a row of which only
+    /// what the columns of the text do not write counts.
+    pub(super) fn parse(&self, text: &[u8], line: u64, blank: &[u8], rows: &mut Rows) -> Result<()> {
         let mut at = 0;
-        self.parse_rows(text, &mut at, rows).map_err(|error| {
+        self.parse_rows(text, &mut at, blank, rows).map_err(|error| {
             let before = memchr::memchr_iter(b'\n', &text[..at.min(text.len())]).count() as u64;
             error.at_row(line + before)
         })
     }
 
-    fn parse_rows(&self, text: &[u8], at: &mut usize, rows: &mut Rows) -> Result<()> {
+    fn parse_rows(&self, text: &[u8], at: &mut usize, blank: &[u8], rows: &mut Rows) -> Result<()> {
         if self.has_text {
             std::str::from_utf8(text).map_err(|error| {
                 *at = error.valid_up_to();
@@ -111,7 +118,7 @@ impl Parser {
             })?;
         }
         let tile_rows = (TILE_BYTES / self.stride.max(1)).max(1);
-        let mut tile = vec![0; if self.stride > 0 { tile_rows * self.stride } else { 0 }];
+        let mut tile = blank.repeat(tile_rows);
         let mut scratch = Vec::new();
         let mut filled = 0;
         loop {

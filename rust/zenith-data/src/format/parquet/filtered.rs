@@ -167,16 +167,17 @@ impl<'a> Search<'a> {
         let ranges = merge(self.index as u32, spans);
         let bytes = storage.submit(&self.dataset.sources, &ranges)?.wait()?;
         let chunks = Chunks::new(&ranges, &bytes, self.dataset.sources[self.index].len)?;
-        guard("the row group", || {
+        let chunks = Arc::new(chunks);
+        let metadata = &self.file.metadata;
+        let reader = Group { metadata, index, chunks: &chunks, tables: None, schema: &self.file.plan.schema };
+        let window = Window { skip: 0, take: rows };
+        let found = guard("the row group", || {
             for &column in &self.columns {
                 if let Some((offset, len)) = chunk_range(group.column(column)) {
                     check_pages(&chunks.get(offset, len)?)?;
                 }
             }
-            let metadata = &self.file.metadata;
-            let chunks = Arc::new(chunks.clone());
-            let group = Group { metadata, index, chunks: &chunks, tables: None, schema: &self.file.plan.schema };
-            group.read(&self.columns, Window { skip: 0, take: rows }, |batch, _| {
+            reader.read(&self.columns, window, |batch, _| {
                 let column = |tested: &Tested| match tested.partition {
                     Some(at) => Ok(self.dataset.partitions.column(self.index, at, batch.num_rows())),
                     None => find_leaf(&tested.leaf, batch),
@@ -185,7 +186,33 @@ impl<'a> Search<'a> {
                 marks.append_buffer(&wanted(&possible, &arrays, batch.num_rows())?);
                 Ok(())
             })
+        });
+        found.map_err(|error| {
+            self.blame(error, |column| {
+                let (offset, len) = chunk_range(group.column(column)).unwrap_or_default();
+                check_pages(&chunks.get(offset, len)?)?;
+                reader.read(&[column], window, |_, _| Ok(()))
+            })
         })
+    }
+
+    /// Says which column is damaged, by reading each for itself, and what can be done: which rows the filters want must be
+    /// known before there is a loader whose `on_error` could tell to pass over the row group.
+    fn blame(&self, error: Error, read: impl Fn(usize) -> Result<()>) -> Error {
+        if error.kind() != ErrorKind::Corrupt {
+            return error;
+        }
+        let descriptor = &self.file.plan.schema.descriptor;
+        let bad = self.columns.iter().find(|&&column| guard("the column", || read(column)).is_err());
+        let why = error.message().trim_end_matches(". Restore the file").trim_end_matches('.').to_owned();
+        let error = error.with_message(format!(
+            "{why}. The filters test this column in every row group when the dataset is opened: restore the file, leave it \
+             out, or open without filters, where a loader's on_error=\"skip\" passes over the row group"
+        ));
+        match bad {
+            Some(&column) => error.in_field(&descriptor.column(column).path().string()),
+            None => error,
+        }
     }
 
     /// The groups of conditions that some row of a row group may meet, as far as statistics tell.

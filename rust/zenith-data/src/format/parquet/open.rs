@@ -82,11 +82,7 @@ impl Opening<'_> {
             self.hash.update(&number.to_le_bytes());
         }
         self.hash.update(&footer.hash.to_le_bytes());
-        for value in self.partitions.values(index) {
-            self.hash.update(value.as_deref().map_or("", |_| "=").as_bytes());
-            self.hash.update(value.as_deref().unwrap_or_default().as_bytes());
-            self.hash.update(&[0]);
-        }
+        self.partitions.hash(index, &mut self.hash);
         let mut file_row = 0;
         for group in 0..metadata.num_row_groups() {
             let rows = metadata.row_group(group).num_rows() as u64;

@@ -70,15 +70,7 @@ pub(super) struct LeafPlan {
 impl FilePlan {
     pub(super) fn new(metadata: &ParquetMetaData, options: &ColumnOptions, partitions: &Partitions) -> Result<Self> {
         let schema = FileSchema::new(metadata)?;
-        let mut fields: Vec<Arc<Field>> = schema.arrow.fields().iter().cloned().collect();
-        for field in &partitions.fields {
-            if fields.iter().any(|known| known.name() == field.name()) {
-                let why = "the column is in the file and in the names of its directories. Rename one of them";
-                return Err(Error::invalid(why).in_field(field.name()));
-            }
-            fields.push(Arc::new(field.clone()));
-        }
-        let projection = Projection::new(&ArrowSchema::new(fields), options)?;
+        let projection = Projection::new(&partitions.extend(&schema.arrow)?, options)?;
         let mut leaves = Vec::new();
         for leaf in projection.leaves() {
             let partition = leaf.path.first().and_then(|name| partitions.position(name));
