@@ -198,6 +198,46 @@ def test_a_slab_that_cannot_be_had_is_a_budget_error(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True", "True"] * 2, done.stdout + done.stderr[-2000:]
 
 
+STARVED = """
+    import resource, sys, zenith
+    from zenith_torch import DataLoader
+    workers, spare = int(sys.argv[2]), int(sys.argv[3]) << 20
+    options = {"max_ratio": 1 << 20} if "csv" in sys.argv[1] else {}
+    loader = DataLoader(zenith.open(sys.argv[1], **options), batch_size=8, num_workers=workers)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, resource.RLIM_INFINITY))
+    for turn in range(2):
+        try:
+            next(iter(loader))
+            sys.exit("there was memory")
+        except zenith.BudgetError as error:
+            print(isinstance(error, MemoryError), "bytes of decoded samples" in str(error))
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+    print(len(next(iter(loader))), "fields after all")
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["texts", "rows", "unpacked"])
+def test_memory_that_decoding_cannot_have_is_a_budget_error(tmp_path: Path, kind: str, workers: int) -> None:
+    """A small file whose samples are large: the process lives, and reads on once there is memory."""
+    if kind == "texts":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"text": ["x" * 8192] * 65536}), path)
+    elif kind == "rows":
+        # A chunk has room for 64 rows, whatever their size.
+        path = tmp_path / "a.arrow"
+        wide = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 << 21, dtype=np.float32)), 2 << 20)
+        with pa.ipc.new_file(path, pa.schema([("wide", wide.type)])) as writer:
+            writer.write_batch(pa.record_batch({"wide": wide}))
+    else:
+        path = tmp_path / "a.csv.zst"
+        line = "x" * 8191 + "\n"
+        path.write_bytes(pa.compress(("text\n" + line * 65536).encode(), codec="zstd", asbytes=True))
+    done = run(STARVED, path, workers, 300)
+    assert done.stdout.splitlines() == ["True True"] * 2 + ["1 fields after all"], done.stdout + done.stderr[-2000:]
+
+
 # -- signals, exits, forks ---------------------------------------------------------------------------------------------
 
 INTERRUPTED = """

@@ -253,9 +253,7 @@ def test_statistics_skip_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             found(path, filters)
 
 
-def test_a_damaged_page_of_a_tested_column_is_named_at_opening(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_page_of_a_tested_column_is_named_at_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether there is a loader that would skip the row group is not known yet, and which rows match neither."""
     monkeypatch.setenv("ZENITH_CACHE_DIR", "")
     path = tmp_path / "x.parquet"
@@ -265,7 +263,7 @@ def test_a_damaged_page_of_a_tested_column_is_named_at_opening(
     damaged = bytearray(path.read_bytes())
     damaged[meta.data_page_offset + 500] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(zenith.CorruptError, match="checksum.*restore the file.*on_error") as caught:
+    with pytest.raises(zenith.CorruptError, match=r"checksum.*restore the file.*on_error") as caught:
         zenith.Parquet(path, columns=["row"], filters=[("y", ">=", 0), ("x", ">=", 0)])
     error = caught.value
     assert (error.file, error.block, error.field) == ("x.parquet", 2, "x")

@@ -9,7 +9,16 @@ import torch.utils.data
 from zenith import _engine
 from zenith_torch import DataLoader
 
-OURS = {"lanes", "shuffle_bytes", "tail", "prefetch_bytes", "on_error", "max_bad_samples", "quarantine_path", "read_timeout_ms"}
+OURS = {
+    "lanes",
+    "shuffle_bytes",
+    "tail",
+    "prefetch_bytes",
+    "on_error",
+    "max_bad_samples",
+    "quarantine_path",
+    "read_timeout_ms",
+}
 
 
 def test_defaults_are_those_of_the_engine() -> None:

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::FieldData;
 use crate::dataset::Dataset;
-use crate::memory::BatchMemory;
+use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
 use crate::storage::Range;
 use crate::widen;
@@ -52,7 +52,7 @@ pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: 
         fields.push(match *slot {
             Slot::Dense { width, .. } => FieldData::Dense(memory.slab(width * found.len())?),
             Slot::Widened { elements, .. } => FieldData::Dense(memory.slab(8 * elements * found.len())?),
-            Slot::Varying { index } => gather_varying(found, index),
+            Slot::Varying { index } => gather_varying(found, index)?,
         });
     }
     copy_dense(found, layout, memory, &mut fields);
@@ -126,14 +126,15 @@ fn copy_fixed<const WIDTH: usize>(rows: &[&[u8]], offset: usize, into: &mut [u8]
     }
 }
 
-fn gather_varying<S>(found: &[RowRef<'_>], index: usize) -> FieldData<S> {
+fn gather_varying<S>(found: &[RowRef<'_>], index: usize) -> Result<FieldData<S>> {
     let total = found.iter().map(|sample| sample.chunk.varying(index).get(sample.row).len()).sum();
-    let mut offsets = Vec::with_capacity(found.len() + 1);
-    let mut bytes = Vec::with_capacity(total);
+    let (mut offsets, mut bytes) = (Vec::new(), Vec::new());
+    room(&mut offsets, found.len() + 1)?;
+    room(&mut bytes, total)?;
     offsets.push(0);
     for sample in found {
         bytes.extend_from_slice(sample.chunk.varying(index).get(sample.row));
         offsets.push(bytes.len() as u64);
     }
-    FieldData::Varying { offsets, bytes }
+    Ok(FieldData::Varying { offsets, bytes })
 }

@@ -1,6 +1,6 @@
-//! The port through which batches get their memory.
+//! The port through which batches get their memory, and room for what is decoded.
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 /// Hands out slabs: aligned, writable, private memory that a batch's field is written into once and then leased.
 pub trait BatchMemory: Send + Sync + 'static {
@@ -15,5 +15,39 @@ pub trait BatchMemory: Send + Sync + 'static {
     /// costs. Returns at once.
     fn prefetch(&self, bytes: &[u8]) {
         let _ = bytes;
+    }
+}
+
+/// Room for `additional` more values. Where data says how many there are, this comes before they are appended: a plain
+/// `Vec` that cannot grow ends the process.
+pub(crate) fn room<T>(values: &mut Vec<T>, additional: usize) -> Result<()> {
+    values.try_reserve(additional).map_err(|_| no_room(additional.saturating_mul(size_of::<T>())))
+}
+
+/// `len` zeros, as `room` is made.
+pub(crate) fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| no_room(len.saturating_mul(size_of::<T>())))?;
+    values.resize(len, T::zeroed());
+    Ok(values)
+}
+
+pub(crate) fn no_room(bytes: usize) -> Error {
+    let message = format!(
+        "no memory for {bytes} bytes of decoded samples. Lower shuffle_bytes or num_workers, or write smaller row groups \
+         (record batches)"
+    );
+    Error::new(ErrorKind::Budget, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        assert_eq!(room(&mut vec![0u64; 3], usize::MAX / 8).unwrap_err().kind(), ErrorKind::Budget);
+        assert_eq!(zeros::<u64>(1 << 60).unwrap_err().kind(), ErrorKind::Budget);
+        assert_eq!(zeros::<u16>(3).unwrap(), [0; 3]);
     }
 }

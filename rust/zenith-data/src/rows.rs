@@ -8,6 +8,7 @@ use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
 
 use crate::field::{DType, Schema};
+use crate::memory;
 use crate::{Error, Result};
 
 /// Decoded bytes aimed at in one chunk: large enough to amortise the bookkeeping, small enough to free early.
@@ -194,13 +195,13 @@ impl RowPool {
         Arc::new(Self { free: Mutex::default(), keep_max })
     }
 
-    fn take(&self, words: usize) -> Vec<u64> {
+    fn take(&self, words: usize) -> Result<Vec<u64>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         match free.pop() {
-            Some(memory) if memory.len() == words => memory,
+            Some(memory) if memory.len() == words => Ok(memory),
             _ => {
                 drop(free);
-                vec![0; words]
+                memory::zeros(words)
             }
         }
     }
@@ -262,20 +263,25 @@ pub struct Rows {
     /// Rows that each field has so far (dense fields by their first column), so that a short column is noticed.
     dense_rows: usize,
     varying_rows: Vec<usize>,
+    /// Bytes for which there was no memory, if that happened: values are appended without a look at each outcome.
+    refused: Option<usize>,
 }
 
 impl Rows {
     pub fn new(layout: Arc<RowLayout>, pool: Arc<RowPool>) -> Self {
         let varying_rows = vec![0; layout.varying];
-        Self { layout, chunks: Vec::new(), pool, dense_rows: 0, varying_rows }
+        Self { layout, chunks: Vec::new(), pool, dense_rows: 0, varying_rows, refused: None }
     }
 
     pub fn layout(&self) -> &Arc<RowLayout> {
         &self.layout
     }
 
-    /// Rows so far. Errors if the fields have different numbers of them.
+    /// Rows so far. Errors if the fields have different numbers of them, or there was no memory for a value.
     pub fn complete_rows(&self) -> Result<usize> {
+        if let Some(bytes) = self.refused {
+            return Err(memory::no_room(bytes));
+        }
         let dense = (self.layout.stride > 0).then_some(self.dense_rows);
         let mut counts = dense.into_iter().chain(self.varying_rows.iter().copied());
         let first = counts.next().unwrap_or(0);
@@ -286,11 +292,11 @@ impl Rows {
         }
     }
 
-    fn chunk_for(&mut self, row: usize) -> &mut Chunk {
+    fn chunk_for(&mut self, row: usize) -> Result<&mut Chunk> {
         let index = row / self.layout.chunk_rows;
         while self.chunks.len() <= index {
             let words = (self.layout.chunk_rows * self.layout.stride).div_ceil(8);
-            let dense = self.pool.take(words + LINE_BYTES / 8);
+            let dense = self.pool.take(words + LINE_BYTES / 8)?;
             // What is left after the first words is enough wherever the line begins.
             let start = dense.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES / 8);
             self.chunks.push(Chunk {
@@ -300,7 +306,7 @@ impl Rows {
                 pool: Some(self.pool.clone()),
             });
         }
-        &mut self.chunks[index]
+        Ok(&mut self.chunks[index])
     }
 
     /// Appends rows given as columns: each at its byte offset in the row, all of one length. Together the columns of
@@ -324,7 +330,7 @@ impl Rows {
             let chunk_rows = self.layout.chunk_rows;
             let in_chunk = row % chunk_rows;
             let count = tile_rows_max.min(chunk_rows - in_chunk).min(total - done);
-            let chunk = self.chunk_for(row);
+            let chunk = self.chunk_for(row)?;
             let bytes = chunk.dense_mut();
             let tile = &mut bytes[in_chunk * stride..(in_chunk + count) * stride];
             write_tile(tile, stride, columns, done, count);
@@ -334,10 +340,21 @@ impl Rows {
         Ok(())
     }
 
-    /// Appends one value of a varying field.
+    /// Appends one value of a varying field. That there was no memory for it is told by `complete_rows`.
     pub fn push_varying(&mut self, index: usize, value: &[u8]) {
+        if self.refused.is_some() {
+            return;
+        }
         let row = self.varying_rows[index];
-        let varying = &mut self.chunk_for(row).varying[index];
+        let Ok(chunk) = self.chunk_for(row) else {
+            self.refused = Some(value.len());
+            return;
+        };
+        let varying = &mut chunk.varying[index];
+        if varying.bytes.try_reserve(value.len()).is_err() || varying.offsets.try_reserve(1).is_err() {
+            self.refused = Some(value.len());
+            return;
+        }
         varying.bytes.extend_from_slice(value);
         varying.offsets.push(varying.bytes.len() as u64);
         self.varying_rows[index] += 1;
@@ -363,7 +380,7 @@ impl Rows {
             let (from, into) = (row % chunk_rows, self.dense_rows % chunk_rows);
             let count = (chunk_rows - from).min(chunk_rows - into).min(range.end - row);
             let source = &other.chunks[row / chunk_rows].dense()[from * stride..(from + count) * stride];
-            let chunk = self.chunk_for(self.dense_rows);
+            let chunk = self.chunk_for(self.dense_rows)?;
             let bytes = chunk.dense_mut();
             bytes[into * stride..(into + count) * stride].copy_from_slice(source);
             self.dense_rows += count;

@@ -62,6 +62,11 @@ impl Values {
         each_width!(self, v => bytemuck::cast_slice(v))
     }
 
+    /// Room for `additional` more values, before they are appended.
+    pub fn reserve(&mut self, additional: usize) -> crate::Result<()> {
+        each_width!(self, v => crate::memory::room(v, additional))
+    }
+
     /// Appends values given as little-endian bytes; a partial value at the end is left out.
     pub fn extend_bytes(&mut self, bytes: &[u8]) {
         each_width!(self, v => extend_pod(v, bytes));

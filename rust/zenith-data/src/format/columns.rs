@@ -66,6 +66,9 @@ impl Projection {
     ) -> Result<()> {
         let output = &self.outputs()[place];
         let array = plain_values(array)?;
+        if let Target::Dense { per_row, .. } = &output.target {
+            dense[place].reserve(array.len().saturating_mul(*per_row))?;
+        }
         let result = match &output.target {
             Target::Dense { dtype, per_row, fill, pad: None, .. } => {
                 append_dense(&array, *dtype, *per_row, *fill, &mut dense[place])
@@ -259,6 +262,7 @@ fn list_items(
     let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
     let values = values.slice(first, last - first);
     let nulls = values.logical_nulls();
+    items.reserve(values.len()).map_err(|error| (error, 0))?;
     append_scalars(&values, nulls.as_ref(), dtype, 1, fill, items).map_err(|(error, item)| {
         (error, offsets.partition_point(|&offset| offset <= first + item).saturating_sub(1))
     })?;

@@ -16,6 +16,7 @@ use crate::format::guard::guard;
 use crate::format::partition::Partitions;
 use crate::format::projection::{Leaf, Target, natural_dtype};
 use crate::format::ranges::Pieces;
+use crate::memory::room;
 use crate::rows::{Column, Rows};
 use crate::{Error, ErrorKind, Result};
 
@@ -78,6 +79,7 @@ impl Decoder<'_> {
                     }
                     (Input::Raw(bytes), Target::Dense { dtype, per_row, .. }) if !is_aligned(&output.target, input) => {
                         let width = dtype.width() * per_row;
+                        built[place].reserve(count * per_row)?;
                         built[place].extend_bytes(&bytes[done * width..(done + count) * width]);
                     }
                     _ => {}
@@ -200,6 +202,8 @@ impl Decoder<'_> {
             return Ok((Buffer::from(bytes), offsets));
         }
         let mut body = Vec::new();
+        let padded = filled().map(|(_, _, len)| (*len as usize).next_multiple_of(BUFFER_ALIGN));
+        room(&mut body, padded.sum())?;
         let mut offsets = Vec::new();
         for &(index, offset, len) in filled() {
             body.resize(body.len().next_multiple_of(BUFFER_ALIGN), 0);

@@ -26,6 +26,7 @@ use crate::format::guard::guard;
 use crate::format::options::ColumnOptions;
 use crate::format::partition::{Partitioning, Partitions};
 use crate::format::projection::{Projection, Target};
+use crate::memory::room;
 use crate::rows::Rows;
 use crate::storage::{Range, Source};
 use crate::{Error, Result};
@@ -204,7 +205,8 @@ fn unpack(file: &FileIndex, place: &TextBlock, bytes: &Bytes) -> Result<Bytes> {
     let mut reader = Reader::new(file.compression, checkpoint)?;
     let mut skip = place.start - checkpoint.text;
     let len = place.len as usize;
-    let mut text = Vec::with_capacity(len);
+    let mut text = Vec::new();
+    room(&mut text, len)?;
     while text.len() < len && reader.next(&mut feed)? {
         let piece = reader.piece();
         let unwanted = skip.min(piece.len() as u64);

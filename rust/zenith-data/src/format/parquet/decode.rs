@@ -105,6 +105,7 @@ impl Decoder<'_> {
         if let (Some(&first), None) = (column.nulls.first(), fill) {
             return Err(null_error().at_row(row(first)));
         }
+        out.reserve(self.count)?;
         cast_append(column.values.bytes(), from, to, out)
             .map_err(|bad| misfit(&bad.value, to).at_row(row(bad.index)))?;
         for &null in &column.nulls {

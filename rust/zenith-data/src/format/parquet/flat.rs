@@ -9,6 +9,7 @@ use super::levels::{Run, Runs, all_equal, unpack};
 use super::page::{PageHeader, PageKind, Walk};
 use crate::field::DType;
 use crate::format::cast::{Values, extend_pod};
+use crate::memory::room;
 use crate::{Error, Result};
 
 /// A column that the fast path may read.
@@ -142,6 +143,7 @@ fn read_width<T: Pod>(
             let full = column.definition == 0 || all_equal(levels, bits, count, column.definition)?;
             let stored = if full { part } else { find_present(levels, bits, count, column.definition, part, present)? };
             let start = out.len();
+            room(out, part.take)?;
             if header.uses_dictionary() {
                 let known =
                     dictionary_len.ok_or_else(|| Error::corrupt("a page needs a dictionary, but there is none"))?;
@@ -194,7 +196,9 @@ fn read_dictionary<T: Pod>(
         return Err(Error::corrupt(format!("a dictionary of {values} values has only {bytes} bytes")));
     }
     if out.len() * 8 < bytes {
-        out.resize(bytes.div_ceil(8), 0);
+        let words = bytes.div_ceil(8);
+        room(out, words - out.len())?;
+        out.resize(words, 0);
     }
     decompress(body, codec, &mut bytemuck::cast_slice_mut(out)[..bytes])
 }
@@ -221,6 +225,7 @@ fn unpack_data<'a>(
         body
     } else {
         if page.len() < bytes {
+            room(page, bytes - page.len())?;
             page.resize(bytes, 0);
         }
         decompress(body, codec, &mut page[..bytes])?;
