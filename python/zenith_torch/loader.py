@@ -16,6 +16,7 @@ from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
 from zenith_torch import exits
+from zenith_torch.fetch import gathering
 from zenith_torch.native import NativeIter
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
@@ -209,6 +210,13 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             pin = self.pin_memory and torch.accelerator.is_available()
             iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
         self._current = weakref.ref(iterator)
+        return iterator
+
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers == 0 and iterator._auto_collation:
+            fetcher = iterator._dataset_fetcher
+            fetcher.fetch = gathering(self.dataset, self.collate_fn, fetcher.fetch) or fetcher.fetch
         return iterator
 
     def __len__(self) -> int:
