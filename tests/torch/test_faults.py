@@ -116,6 +116,33 @@ def test_ctrl_c_ends_a_read_that_hangs(tmp_path: Path, workers: int) -> None:
     assert (seen < 0.2, ended < 1) == (True, True), done.stdout
 
 
+HANGING_AT = """
+    import os, signal, sys, threading, time
+    import pyarrow as pa, pyarrow.parquet as pq
+    import zenith
+    path, place = sys.argv[1:]
+    pq.write_table(pa.table({"id": range(1000)}), path)
+    # A view has handles of its own, so that the file has to be opened again.
+    view = zenith.Parquet(path).take(1000)
+    os.remove(path)
+    os.mkfifo(path)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    sent = time.monotonic() + 0.5
+    try:
+        view[3] if place == "item" else zenith.Parquet(path)
+        sys.exit("nothing hung")
+    except KeyboardInterrupt:
+        print(time.monotonic() - sent)
+"""
+
+
+@pytest.mark.parametrize("place", ["item", "opening"])
+def test_ctrl_c_ends_random_access_and_opening_that_hang(tmp_path: Path, place: str) -> None:
+    done = run(HANGING_AT, tmp_path / "a.parquet", place, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.2, done.stdout
+
+
 GIVEN_UP = """
     import os, sys, time
     import pyarrow as pa, pyarrow.parquet as pq

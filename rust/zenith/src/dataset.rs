@@ -16,8 +16,9 @@ use zenith_host::{Slab, fork};
 use zenith_io::{LocalFiles, ShowProgress, SidecarFolder};
 
 use crate::env;
+use crate::interrupt::{Interrupt, Interruptible};
 use crate::memory::HostMemory;
-use crate::progress::{Bar, Interrupt};
+use crate::progress::Bar;
 use crate::spec::DatasetSpec;
 
 /// Decoded bytes that random access keeps, so that neighbouring samples do not decode their block again.
@@ -68,8 +69,8 @@ impl OpenDataset {
         Self::open_interruptible(spec, &(Arc::new(|| false) as Interrupt))
     }
 
-    /// As `open`; where that takes long (an index is built), `interrupt` is asked again and again, and once it says yes
-    /// the error is `ErrorKind::Interrupted`.
+    /// As `open`; where that takes long (an index is built, a read hangs), `interrupt` is asked again and again, and once it
+    /// says yes the error is `ErrorKind::Interrupted`.
     pub fn open_interruptible(spec: &DatasetSpec, interrupt: &Interrupt) -> Result<Arc<Self>> {
         let process = Process::new();
         let folder = env::cache_folder().map(|folder| {
@@ -78,7 +79,8 @@ impl OpenDataset {
             SidecarFolder::new(folder.join("index"), show)
         });
         let sidecar: &dyn Sidecar = folder.as_ref().map_or(&NoSidecar, |folder| folder);
-        let dataset = spec.open(Ports { storage: &*process.storage, sidecar })?;
+        let storage = Interruptible::new(process.storage.clone(), interrupt.clone());
+        let dataset = spec.open(Ports { storage: &storage, sidecar })?;
         Ok(Self::with_process(dataset, process))
     }
 
@@ -178,6 +180,12 @@ impl OpenDataset {
 
     /// The samples at `indices` (any order, repeats allowed) as one batch.
     pub fn get(&self, indices: &[u64]) -> Result<Batch<Slab>> {
+        self.get_interruptible(indices, &(Arc::new(|| false) as Interrupt))
+    }
+
+    /// As `get`; while a read hangs, `interrupt` is asked again and again, and once it says yes the error is
+    /// `ErrorKind::Interrupted`.
+    pub fn get_interruptible(&self, indices: &[u64], interrupt: &Interrupt) -> Result<Batch<Slab>> {
         if let Some(&index) = indices.iter().find(|&&index| index >= self.len()) {
             let message = format!("index {index} is out of range for a dataset of {} samples", self.len());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
@@ -185,15 +193,16 @@ impl OpenDataset {
         match self.dataset.given_order() {
             Some(order) => {
                 let places: Vec<u64> = indices.iter().map(|&index| order[index as usize]).collect();
-                self.get_places(&places)
+                self.get_places(&places, interrupt)
             }
-            None => self.get_places(indices),
+            None => self.get_places(indices, interrupt),
         }
     }
 
     /// The samples at these places, counted as they stand in the blocks.
-    fn get_places(&self, indices: &[u64]) -> Result<Batch<Slab>> {
+    fn get_places(&self, indices: &[u64], interrupt: &Interrupt) -> Result<Batch<Slab>> {
         let process = self.process();
+        let storage = Interruptible::new(process.storage.clone(), interrupt.clone());
         let chunk_rows = self.layout.chunk_rows() as u64;
         let mut order: Vec<usize> = (0..indices.len()).collect();
         order.sort_unstable_by_key(|&place| indices[place]);
@@ -204,7 +213,7 @@ impl OpenDataset {
             let index = indices[place];
             let block = self.starts.partition_point(|&start| start <= index) - 1;
             if current != Some(block) {
-                blocks.push(self.block(&process, block)?);
+                blocks.push(self.block(&process, &storage, block)?);
                 current = Some(block);
             }
             places[place] = (blocks.len() - 1, index - self.starts[block]);
@@ -220,7 +229,7 @@ impl OpenDataset {
         Ok(Batch { rows: indices.len(), fields, position_after: 0 })
     }
 
-    fn block(&self, process: &Process, block: usize) -> Result<Arc<Vec<Chunk>>> {
+    fn block(&self, process: &Process, storage: &dyn Storage, block: usize) -> Result<Arc<Vec<Chunk>>> {
         let mut cache = process.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = cache.iter().position(|(cached, _)| *cached == block) {
             if let Some(entry) = cache.remove(at) {
@@ -229,7 +238,7 @@ impl OpenDataset {
             return Ok(cache[0].1.clone());
         }
         drop(cache);
-        let read = |ranges: &[Range]| process.storage.submit(self.dataset.sources(), ranges)?.wait();
+        let read = |ranges: &[Range]| storage.submit(self.dataset.sources(), ranges)?.wait();
         let chunks = gather::decode_block(&*self.dataset, block, &self.layout, &process.row_pool, read)?;
         let chunks = Arc::new(chunks);
         let mut cache = process.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use zenith_io::TimedReads;
 
 use crate::config::LoaderConfig;
 use crate::dataset::OpenDataset;
+use crate::interrupt::PATIENCE;
 use crate::memory::{HostClock, HostMemory};
 use crate::quarantine::ListedBlocks;
 
@@ -21,9 +22,6 @@ use crate::quarantine::ListedBlocks;
 const AHEAD_BYTES_MIN: u64 = 16 << 20;
 /// Finished batches that wait, as counted in `window_bytes`; the default of `prefetch_bytes`.
 const BATCH_BYTES: u64 = 16 << 20;
-
-/// How long a read may keep a caller without workers, who has Ctrl-C to look for.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Fewer open blocks mix too little for data that is sorted.
 const OPEN_BLOCKS_FEW: u64 = 32;

@@ -1,18 +1,16 @@
-//! Progress bars of long work at opening, and the way to give it up.
+//! Progress bars of long work at opening.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zenith_data::sidecar::{Progress, Task};
 use zenith_data::{Error, ErrorKind, Result};
 
+use crate::interrupt::Interrupt;
+
 /// Work that is done sooner shows nothing.
 const QUIET: Duration = Duration::from_millis(300);
-
-/// Asked now and then during long work: whether to give it up.
-pub type Interrupt = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// A bar on standard error where that is a terminal.
 pub(crate) struct Bar {

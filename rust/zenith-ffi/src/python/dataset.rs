@@ -20,18 +20,11 @@ pub(super) struct Dataset {
 impl Dataset {
     #[new]
     fn new(py: Python<'_>, spec: &str) -> PyResult<Self> {
-        // Opening may index whole files, so that Ctrl-C is looked for on the way.
-        let raised = Arc::new(Mutex::new(None));
-        let stash = raised.clone();
-        let interrupt: Interrupt = Arc::new(move || {
-            let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
-            *stash.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            true
-        });
-        let opened =
-            call(py, "Dataset", || OpenDataset::open_interruptible(&DatasetSpec::from_json(spec)?, &interrupt));
-        let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(Self { open: opened.map_err(|error| raised.unwrap_or(error))? })
+        // Opening may index whole files.
+        let open = interruptible(py, "Dataset", |interrupt| {
+            OpenDataset::open_interruptible(&DatasetSpec::from_json(spec)?, interrupt)
+        })?;
+        Ok(Self { open })
     }
 
     /// The view that `spec` describes (JSON) of datasets that are open already.
@@ -96,7 +89,7 @@ impl Dataset {
 
     /// The samples at `indices`: for each field a bytearray (dense) or a pair of bytearrays (offsets as int64, bytes).
     fn get<'py>(&self, py: Python<'py>, indices: Vec<u64>) -> PyResult<Bound<'py, PyList>> {
-        let batch = call(py, "Dataset.get", || self.open.get(&indices))?;
+        let batch = interruptible(py, "Dataset.get", |interrupt| self.open.get_interruptible(&indices, interrupt))?;
         let fields = PyList::empty(py);
         for field in batch.fields {
             match field {
@@ -109,6 +102,24 @@ impl Dataset {
         }
         Ok(fields)
     }
+}
+
+/// Work that looks for signals on its way; what their handlers raise (Ctrl-C) is raised in its place.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    door: &str,
+    work: impl FnOnce(&Interrupt) -> Result<T> + Send,
+) -> PyResult<T> {
+    let raised = Arc::new(Mutex::new(None));
+    let stash = raised.clone();
+    let interrupt: Interrupt = Arc::new(move || {
+        let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
+        *stash.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        true
+    });
+    let outcome = call(py, door, || work(&interrupt));
+    let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+    outcome.map_err(|error| raised.unwrap_or(error))
 }
 
 fn describe(field: &zenith::data::Field) -> serde_json::Value {
