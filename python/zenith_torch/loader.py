@@ -19,6 +19,7 @@ from zenith_torch import exits
 from zenith_torch.native import NativeIter
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
+from zenith_torch.resume import Resume, check_every
 from zenith_torch.sampler import PlanSampler, draw_seed
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
         quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
         map_batch: a function on the finished batch, called in the consumer's thread.
+        snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (``None``: one
+            look, at the beginning of the epoch); those since the last look are drawn again on resume. Positions are
+            exact whatever it is, and nothing else depends on it. The name is torchdata's.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
     Raises:
@@ -102,6 +106,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         quarantine_path: str | os.PathLike[str] | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
+        snapshot_every_n_steps: int | None = 1,
     ) -> None:
         dataset = as_dataset(dataset, source)
         if output not in ("dict", "tuple"):
@@ -123,6 +128,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         _engine.check_options(json.dumps(self._plain_options()))
         self.map_batch = map_batch
         self.output = output
+        check_every(snapshot_every_n_steps)
+        self.snapshot_every_n_steps = snapshot_every_n_steps
+        self._resume = Resume()
         self._verdict: Verdict = recognise(
             dataset,
             shuffle=shuffle,
@@ -206,6 +214,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
         self._current = weakref.ref(iterator)
         return iterator
+
+    def _get_iterator(self) -> Any:
+        return self._resume.iterator(self)
 
     def __len__(self) -> int:
         return self._engine().batches(0) if self._verdict.native else super().__len__()
@@ -321,11 +332,13 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     # -- state -----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, as JSON-able values of under 1 KB: the batches handed out, not those prefetched.
+        """Where the newest iterator stands, as JSON-able values: the batches handed out, not those prefetched.
 
-        The same on every rank. Loads under any number of workers, world size and batch size.
+        Natively under 1 KB, the same on every rank, for any number of workers, world size and batch size. Of another
+        dataset of the map kind the position, for any number of workers. docs/checkpointing.md says what is restored.
         """
-        self._need_native("state_dict")
+        if not self._verdict.native:
+            return self._resume.state(self)
         if self._loaded_state is not None:
             return dict(self._loaded_state)
         current = None if self._current is None else self._current()
@@ -339,7 +352,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         Raises:
             zenith.StateError: the state is damaged, newer than this version, or of another dataset.
         """
-        self._need_native("load_state_dict")
+        if not self._verdict.native:
+            self._resume.load(self, state_dict)
+            return
         self._engine_loader = None
         self._current = None
         if not state_dict:
@@ -365,7 +380,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def explain(self) -> str:
         """Which path runs and why, and what the order looks like, in a few lines."""
         if not self._verdict.native:
-            return f"torch's loader: {self._verdict.reason}"
+            return f"torch's loader: {self._verdict.reason}\n{self._resume.explain(self)}"
         options = self._options()
         lanes, window = self._engine().order
         lines = [f"native: {self._verdict.reason}", f"dataset: {self._native_dataset!r}"]

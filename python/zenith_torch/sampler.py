@@ -81,6 +81,10 @@ class PlanSampler(DistributedSampler[int]):
             self._seed = draw_seed() if self.shuffle and self.num_replicas == 1 else 0
         return self._seed
 
+    def use_seed(self, seed: int) -> None:
+        """Takes up the order of a state."""
+        self._seed = seed
+
     @property
     def num_samples(self) -> int:  # type: ignore[override]
         size, world = len(self.dataset), self.num_replicas
