@@ -38,9 +38,10 @@ class SamplerTree:
         while len(self.chain) < _DEPTH_MAX and getattr(self.chain[-1], "sampler", None) is not None:
             self.chain.append(self.chain[-1].sampler)
         self.leaf = self.chain[-1]
-        self.is_plain = all(type(part) in _PLAIN for part in self.chain)
-        self.draws_seed = self.is_plain and type(self.leaf) is RandomSampler and self.leaf.generator is None
         found = [generator, *(getattr(part, "generator", None) for part in self.chain)]
+        draws_itself = any(one is torch.default_generator for one in found[1:])
+        self.is_plain = all(type(part) in _PLAIN for part in self.chain) and not draws_itself
+        self.draws_seed = self.is_plain and type(self.leaf) is RandomSampler and self.leaf.generator is None
         unique = {id(one): one for one in found if isinstance(one, torch.Generator)}
         self.generators = [one for one in unique.values() if one is not torch.default_generator]
 
@@ -128,6 +129,7 @@ class IndexStream:
         self._plan = plan
         self._every = every
         self._number = 0
+        self._begun = False
         self._keeps_snapshots = tree.stateful is not None or is_stateful(real)
         self._is_plain = False
         self.taken = 0
@@ -145,7 +147,7 @@ class IndexStream:
 
     def _next_noted(self) -> Any:
         place = self._place
-        batch = self._draw() if place.begun else self._first()
+        batch = self._draw() if self._begun else self._first()
         while not self._is_wanted():
             batch = self._draw()
         self._is_plain = not self._keeps_snapshots and self._number >= place.start
@@ -160,14 +162,20 @@ class IndexStream:
     def _draw(self) -> Any:
         batch = next(self._real)
         self._number += 1
-        if self._keeps_snapshots and self._every is not None and self._number % self._every == 0:
+        due = self._keeps_snapshots and self._every is not None and self._number % self._every == 0
+        if due and not self._has_ended(batch):
             self._snap()
         return batch
+
+    def _has_ended(self, batch: Any) -> bool:
+        """Whether torch's ``BatchSampler`` met the sampler's end in this batch: then its state is of the next epoch."""
+        outer = self._tree.chain[0]
+        return type(outer) is BatchSampler and len(batch) < outer.batch_size
 
     def _first(self) -> Any:
         """Notes (or puts back) what the order depends on, and draws up to the first batch that is wanted."""
         tree, place, plan = self._tree, self._place, self._plan
-        place.begun = True
+        self._begun = place.begun = True
         if self._keeps_snapshots:
             self._number = 0 if plan is None or plan.snapshot is None else plan.snapshot.number
             self._snap()
@@ -191,8 +199,6 @@ class IndexStream:
             tree.leaf.generator = torch.Generator().manual_seed(seed)
         try:
             batch = self._draw()
-            if seed is not None:
-                tree.leaf.generator = None
             while not self._is_wanted():
                 batch = self._draw()
             return batch

@@ -9,9 +9,10 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import dataloader as torchs
+from zenith.errors import StateError
 
 from zenith_torch.indices import Indices, SamplerTree, is_stateful
-from zenith_torch.place import Origin, Place
+from zenith_torch.place import Origin, Place, Plan
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
@@ -29,9 +30,10 @@ class _Placed:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._resume = loader._resume
+        self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
-        self._load_dataset()
+        self._load_dataset(loader.dataset)
         super().__init__(loader)  # type: ignore[call-arg]
         self._settle()
 
@@ -57,11 +59,9 @@ class _Placed:
                 place.workers = [0] * self._num_workers
             if plan is not None:
                 self._forward(plan)
+                place.sent, place.finished, self._num_yielded = plan.position, False, plan.position
+        place.fresh, place.sent_before = plan, place.sent
         self._resume.begin(place)
-
-    @property
-    def _is_iterable(self) -> bool:
-        return self._resume.is_iterable
 
     # Torch's constructor sets these two, and goes on with what is found there: so they are not taken from the loader's
     # generators and samplers alone, where a state has a say.
@@ -83,17 +83,19 @@ class _Placed:
         planned = None if self._plan is None else self._plan.origin.base_seed
         self._seed = drawn if planned is None else planned
 
-    def _load_dataset(self) -> None:
+    def _load_dataset(self, dataset: Any) -> None:
         """Gives a dataset its state back before anything iterates it."""
-        plan, dataset = self._plan, self._resume.dataset
+        plan = self._plan
         if plan is None or plan.dataset is None or plan.dataset.get("dataset") is None or not is_stateful(dataset):
             return
         dataset.load_state_dict(copy.deepcopy(plan.dataset["dataset"]))
-        if plan.finished and self._is_iterable and next(iter(dataset), _END) is not _END:
+        at_end = self._is_iterable and (plan.finished or plan.dataset.get("ended", False))
+        if at_end and next(iter(dataset), _END) is not _END:
             # Loaded with the state of its end, it ends once before it begins anew, or it begins anew by itself.
             dataset.load_state_dict(copy.deepcopy(plan.dataset["dataset"]))
 
-    def _forward(self, plan: Any) -> None:
+    def _forward(self, plan: Plan) -> None:
+        """Moves an iterable dataset to where the plan wants it."""
         raise NotImplementedError
 
 
@@ -115,22 +117,28 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
         place.sent = place.sent + 1 if self._is_iterable else self._sampler_iter.taken
         return data
 
-    def _forward(self, plan: Any) -> None:
+    def _forward(self, plan: Plan) -> None:
         """Moves an iterable dataset on: by its own state if it has one, else by drawing what was drawn before."""
         fetcher, part = self._dataset_fetcher, plan.dataset
         if part is not None:
-            if part.get("iterator") is not None and is_stateful(fetcher.dataset_iter):
+            if part.get("iterator") is not None:
+                if not is_stateful(fetcher.dataset_iter):
+                    raise StateError(
+                        "the state is of a dataset whose iterator has a state_dict(), and this one has none"
+                    )
                 fetcher.dataset_iter.load_state_dict(copy.deepcopy(part["iterator"]))
             fetcher.ended = bool(part.get("ended", False))
-            self._place.sent = plan.position
-        else:
-            _drop(self, plan.position)
-        self._num_yielded = plan.position
+            return
+        for _ in range(plan.position):
+            try:
+                self._next_data()
+            except StopIteration:
+                break
 
     def _settle(self) -> None:
         super()._settle()
         fetcher = self._dataset_fetcher
-        if self._is_iterable and (is_stateful(self._resume.dataset) or is_stateful(fetcher.dataset_iter)):
+        if self._is_iterable and (is_stateful(self._dataset) or is_stateful(fetcher.dataset_iter)):
             self._place.source = fetcher
 
 
@@ -178,11 +186,9 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         self._last_worker = worker_idx
         return super()._process_data(data, worker_idx)  # type: ignore[no-untyped-call]
 
-    def _forward(self, plan: Any) -> None:
+    def _forward(self, plan: Plan) -> None:
         """Drops from each worker as many batches as it has given before; others that come meanwhile are kept."""
-        if not any(plan.workers or ()):
-            return
-        left = list(plan.workers)
+        left = list(plan.workers or ())
         early = []
         while any(left):
             try:
@@ -195,14 +201,4 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             else:
                 early.append((data, worker))
         self._early = early
-        self._place.sent = plan.position
-        self._place.workers = list(plan.workers)
-        self._num_yielded = plan.position
-
-
-def _drop(iterator: _SingleProcessDataLoaderIter, count: int) -> None:
-    for _ in range(count):
-        try:
-            iterator._next_data()
-        except StopIteration:
-            return
+        self._place.workers = list(plan.workers or ())

@@ -58,6 +58,9 @@ class Place:
     snapshots: list[Snapshot] = field(default_factory=list)
     workers: list[int] | None = None
     """Batches handed out by each worker (iterable datasets)."""
+    fresh: Plan | None = None
+    """The state that it began from, which it is in as long as ``sent`` is ``sent_before``."""
+    sent_before: int = 0
     source: Any = None
     """The fetcher, where an iterable dataset or its iterator is asked for its state."""
 
@@ -150,6 +153,8 @@ class Plan:
         for name, kind in (("missing", int), ("workers", int), ("generators", str)):
             if any(not isinstance(item, kind) or isinstance(item, bool) for item in state.get(name, ())):
                 raise StateError(f"the loader's state is damaged: {name} is {state[name]!r}")
+        if any(not isinstance(text, str) for name in ("at_iter", "at_first") for text in state.get(name, {}).values()):
+            raise StateError("the loader's state is damaged: not a random state")
         missing = tuple(state.get("missing", ()))
         if list(missing) != sorted(set(missing)) or (
             missing and not 0 <= missing[0] <= missing[-1] < state["position"]

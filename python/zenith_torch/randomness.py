@@ -72,6 +72,8 @@ def put_globals(states: dict[str, str]) -> None:
             text, place, has_gauss, cached = states["numpy"].split()
             words = numpy.frombuffer(_bytes(text), dtype=numpy.uint32)
             numpy.random.set_state(("MT19937", words, int(place), int(has_gauss), float(cached)))
+    except StateError:
+        raise
     except (ValueError, TypeError) as error:
         raise StateError(f"the loader's state is damaged: not a random state ({error})") from error
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from zenith.errors import StateError
 
 from zenith_torch import iterators, randomness
@@ -30,13 +32,10 @@ class Resume:
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
-        self.dataset: Any = None
-        self.is_iterable = False
         self._place: Place | None = None
 
     def iterator(self, loader: DataLoader[Any]) -> Any:
         """Torch's iterator for these workers, in the version that knows its place."""
-        self.dataset, self.is_iterable = loader.dataset, loader._dataset_kind == 1
         if self.plan is not None:
             self._check(loader, self.plan)
         if loader.num_workers == 0:
@@ -52,7 +51,9 @@ class Resume:
         """The state of the loader: of the newest iterator, or of the epoch that would begin now."""
         if self.plan is not None:
             return self.plan.as_state()
-        place = self._place
+        place, fresh = self._place, None if self._place is None else self._place.fresh
+        if place is not None and fresh is not None and not place.finished and place.sent == place.sent_before:
+            return replace(fresh, origin=place.origin, num_workers=loader.num_workers).as_state()
         tree = SamplerTree(loader._index_sampler, loader.generator)
         plan = Plan(
             kind="iterable" if loader._dataset_kind == 1 else "map",
@@ -75,6 +76,7 @@ class Resume:
             plan.snapshot = past[-1] if past else None
         else:
             plan.origin = _origin_now(loader, tree, place.origin.base_seed)
+            plan.origin.at_iter = place.origin.at_iter
             plan.snapshot = _snapshot_now(tree)
         if plan.kind == "iterable":
             workers = None if place is None or place.finished else place.workers
@@ -93,6 +95,8 @@ class Resume:
             return
         plan = Plan.of_state(copy.deepcopy(state))
         self._check(loader, plan)
+        for text, generator in zip(plan.origin.generators or (), _generators(loader), strict=True):
+            randomness.set_generator_state(torch.Generator(device=generator.device), text)
         distributed = SamplerTree(loader._index_sampler, None).distributed
         # A program that sets the epoch itself does so after this; within an epoch the state has the last word.
         if distributed is not None and plan.origin.epoch is not None:
@@ -112,6 +116,8 @@ class Resume:
             lines.append("state: the dataset's own")
         else:
             lines.append("state: by position; a resume draws the batches before it again and drops them")
+            if workers == 0:
+                lines[-1] += ", unless the dataset's iterator has a state_dict()"
         return "\n".join(lines)
 
     def _check(self, loader: DataLoader[Any], plan: Plan) -> None:
@@ -131,6 +137,8 @@ class Resume:
                 )
             if len(plan.workers or ()) != loader.num_workers:
                 raise StateError("the loader's state is damaged: not a count for each worker")
+            if plan.dataset is not None and "dataset" in plan.dataset and not is_stateful(loader.dataset):
+                raise StateError("the state is of a dataset that has a state_dict(), and this one has none")
             return
         tree = SamplerTree(loader._index_sampler, loader.generator)
         if plan.order != tree.name:
@@ -142,9 +150,9 @@ class Resume:
         if (plan.snapshot is None or plan.snapshot.sampler is None) != (tree.stateful is None):
             raise StateError("the state was taken with another sampler: only one of the two has a state_dict()")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process knows what was loaded, and the place; what belongs to an iterator stays."""
-        return {**self.__dict__, "dataset": None}
+
+def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    return SamplerTree(loader._index_sampler, loader.generator).generators
 
 
 def _length(loader: DataLoader[Any]) -> int | None:
