@@ -30,6 +30,11 @@ def is_stateful(thing: Any) -> bool:
     return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
 
 
+def keeps_dataset_state(dataset: Any) -> bool:
+    """Whether the dataset itself is asked for its state; one that is its own iterator is asked as such, under way."""
+    return is_stateful(dataset) and not hasattr(dataset, "__next__")
+
+
 class SamplerTree:
     """A sampler with those it wraps, outermost first, and the generators that the order may depend on."""
 
@@ -87,8 +92,7 @@ class Indices:
 
     def __iter__(self) -> IndexStream:
         tree, plan, origin = self.tree, self.plan, self.place.origin
-        if plan is not None:
-            self._load(plan)
+        first = None if plan is None else self._load(plan)
         before = tree.globals()
         if plan is not None:
             randomness.put_globals(plan.origin.at_iter)
@@ -99,10 +103,13 @@ class Indices:
                 real.load_state_dict(copy.deepcopy(plan.snapshot.iterator))
         elif before:
             origin.at_iter = _drawn_from(before)
-        return IndexStream(real, tree, self.place, plan, self._every)
+        return IndexStream(real, tree, self.place, plan, first, self._every)
 
-    def _load(self, plan: Plan) -> None:
-        """Puts the samplers where the plan wants them, ahead of each ``iter()``: some begin to move there already."""
+    def _load(self, plan: Plan) -> Snapshot | None:
+        """Puts the samplers where the plan wants them, ahead of each ``iter()``: some begin to move there already.
+
+        Returns the state that they are in then: the loaded one. Asked themselves, some tell it only once they move.
+        """
         distributed = self.tree.distributed
         if distributed is not None and plan.origin.epoch is not None and plan.position > 0:
             distributed.set_epoch(plan.origin.epoch)
@@ -110,25 +117,35 @@ class Indices:
             distributed.use_seed(plan.origin.plan_seed)
         stateful = self.tree.stateful
         if stateful is None or plan.snapshot is None or plan.snapshot.sampler is None:
-            return
+            return plan.snapshot
         stateful.load_state_dict(copy.deepcopy(plan.snapshot.sampler))
-        # Loaded with the state of its end, a sampler ends at once before it begins anew, or it begins anew by itself.
-        if plan.finished and next(iter(stateful), _END) is not _END:
+        if plan.finished:
+            # Loaded with the state of its end, a sampler ends at once before it begins anew, or begins anew by itself.
+            if next(iter(stateful), _END) is _END:
+                return None
             stateful.load_state_dict(copy.deepcopy(plan.snapshot.sampler))
+        return plan.snapshot
 
 
 class IndexStream:
     """The index batches of one epoch, from where the plan begins."""
 
     def __init__(
-        self, real: Iterator[Any], tree: SamplerTree, place: Place, plan: Plan | None, every: int | None
+        self,
+        real: Iterator[Any],
+        tree: SamplerTree,
+        place: Place,
+        plan: Plan | None,
+        first: Snapshot | None,
+        every: int | None,
     ) -> None:
         self._real = real
         self._tree = tree
         self._place = place
         self._plan = plan
+        self._first_snapshot = first
         self._every = every
-        self._number = 0
+        self._number = 0 if first is None else first.number
         self._begun = False
         self._keeps_snapshots = tree.stateful is not None or is_stateful(real)
         self._is_plain = False
@@ -162,7 +179,7 @@ class IndexStream:
     def _draw(self) -> Any:
         batch = next(self._real)
         self._number += 1
-        due = self._keeps_snapshots and self._every is not None and self._number % self._every == 0
+        due = self._keeps_snapshots and self._every is not None and self._number % (self._every or 1) == 0
         if due and not self._has_ended(batch):
             self._snap()
         return batch
@@ -176,8 +193,9 @@ class IndexStream:
         """Notes (or puts back) what the order depends on, and draws up to the first batch that is wanted."""
         tree, place, plan = self._tree, self._place, self._plan
         self._begun = place.begun = True
-        if self._keeps_snapshots:
-            self._number = 0 if plan is None or plan.snapshot is None else plan.snapshot.number
+        if self._first_snapshot is not None:
+            place.snapshots.append(self._first_snapshot)
+        elif self._keeps_snapshots:
             self._snap()
         if plan is None:
             self._note(place.origin)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import dataloader as torchs
 from zenith.errors import StateError
 
-from zenith_torch.indices import Indices, SamplerTree, is_stateful
+from zenith_torch.indices import Indices, SamplerTree, is_stateful, keeps_dataset_state
 from zenith_torch.place import Origin, Place, Plan
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class _Placed:
         self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
-        self._load_dataset(loader.dataset)
         super().__init__(loader)  # type: ignore[call-arg]
         self._settle()
 
@@ -82,11 +81,16 @@ class _Placed:
     def _base_seed(self, drawn: Any) -> None:
         planned = None if self._plan is None else self._plan.origin.base_seed
         self._seed = drawn if planned is None else planned
+        # Nothing has iterated the dataset yet, and whatever a new iterator draws from the process has been drawn: a
+        # dataset that puts such a generator back finds it so.
+        self._load_dataset(self._dataset)
 
     def _load_dataset(self, dataset: Any) -> None:
         """Gives a dataset its state back before anything iterates it."""
         plan = self._plan
-        if plan is None or plan.dataset is None or plan.dataset.get("dataset") is None or not is_stateful(dataset):
+        if plan is None or plan.dataset is None or plan.dataset.get("dataset") is None:
+            return
+        if not keeps_dataset_state(dataset):
             return
         dataset.load_state_dict(copy.deepcopy(plan.dataset["dataset"]))
         at_end = self._is_iterable and (plan.finished or plan.dataset.get("ended", False))
@@ -138,7 +142,7 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
     def _settle(self) -> None:
         super()._settle()
         fetcher = self._dataset_fetcher
-        if self._is_iterable and (is_stateful(self._dataset) or is_stateful(fetcher.dataset_iter)):
+        if self._is_iterable and (keeps_dataset_state(self._dataset) or is_stateful(fetcher.dataset_iter)):
             self._place.source = fetcher
 
 

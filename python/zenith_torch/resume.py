@@ -10,7 +10,7 @@ import torch
 from zenith.errors import StateError
 
 from zenith_torch import iterators, randomness
-from zenith_torch.indices import SamplerTree, is_stateful
+from zenith_torch.indices import SamplerTree, is_stateful, keeps_dataset_state
 from zenith_torch.place import Origin, Place, Plan, Snapshot
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def check_every(every: Any) -> None:
     """Refuses what is no number of steps between two snapshots.
 
     Raises:
-        ValueError: ``every`` is neither ``None`` nor an ``int`` of 1 or more.
+        ValueError: ``every`` is neither ``None`` nor an ``int`` of 0 or more.
     """
-    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-        raise ValueError(f"snapshot_every_n_steps must be None or an int >= 1, got {every!r}")
+    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 0):
+        raise ValueError(f"snapshot_every_n_steps must be None or an int >= 0, got {every!r}")
 
 
 class Resume:
@@ -137,7 +137,7 @@ class Resume:
                 )
             if len(plan.workers or ()) != loader.num_workers:
                 raise StateError("the loader's state is damaged: not a count for each worker")
-            if plan.dataset is not None and "dataset" in plan.dataset and not is_stateful(loader.dataset):
+            if plan.dataset is not None and "dataset" in plan.dataset and not keeps_dataset_state(loader.dataset):
                 raise StateError("the state is of a dataset that has a state_dict(), and this one has none")
             return
         tree = SamplerTree(loader._index_sampler, loader.generator)
@@ -199,7 +199,7 @@ def _dataset_state(loader: DataLoader[Any], place: Place | None) -> dict[str, An
     dataset = loader.dataset
     fetcher = None if place is None else place.source
     state: dict[str, Any] = {}
-    if is_stateful(dataset):
+    if keeps_dataset_state(dataset):
         state["dataset"] = copy.deepcopy(dataset.state_dict())  # type: ignore[attr-defined]
     if fetcher is not None:
         if is_stateful(fetcher.dataset_iter):
