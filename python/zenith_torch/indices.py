@@ -10,68 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler
 
 from zenith_torch import randomness
-from zenith_torch.place import Origin, Place, Plan, Snapshot
+from zenith_torch.place import Origin, Place, Snapshot
+from zenith_torch.plan import Plan
 from zenith_torch.sampler import PlanSampler
-
-_PLAIN = (BatchSampler, SequentialSampler, RandomSampler, DistributedSampler, PlanSampler, range, list, tuple)
-"""Types whose draws are known: none, one seed, or those of their own generator."""
-
-_DEPTH_MAX = 8
-"""How many samplers may wrap each other before the search for generators ends."""
+from zenith_torch.sampler_tree import SamplerTree, is_stateful
 
 _END = object()
-
-
-def is_stateful(thing: Any) -> bool:
-    """Whether it has ``state_dict()`` and ``load_state_dict()`` of its own."""
-    return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
-
-
-def keeps_dataset_state(dataset: Any) -> bool:
-    """Whether the dataset itself is asked for its state; one that is its own iterator is asked as such, under way."""
-    return is_stateful(dataset) and not hasattr(dataset, "__next__")
-
-
-class SamplerTree:
-    """A sampler with those it wraps, outermost first, and the generators that the order may depend on."""
-
-    def __init__(self, sampler: Any, generator: torch.Generator | None) -> None:
-        self.chain = [sampler]
-        while len(self.chain) < _DEPTH_MAX and getattr(self.chain[-1], "sampler", None) is not None:
-            self.chain.append(self.chain[-1].sampler)
-        self.leaf = self.chain[-1]
-        found = [generator, *(getattr(part, "generator", None) for part in self.chain)]
-        draws_itself = any(one is torch.default_generator for one in found[1:])
-        self.is_plain = all(type(part) in _PLAIN for part in self.chain) and not draws_itself
-        self.draws_seed = self.is_plain and type(self.leaf) is RandomSampler and self.leaf.generator is None
-        unique = {id(one): one for one in found if isinstance(one, torch.Generator)}
-        self.generators = [one for one in unique.values() if one is not torch.default_generator]
-
-    @property
-    def name(self) -> str:
-        """The types, outermost first; a state is of one such tree only."""
-        return " of ".join(_named(part) for part in self.chain)
-
-    @property
-    def distributed(self) -> DistributedSampler[Any] | None:
-        """The sampler whose epoch the order depends on."""
-        return next((part for part in self.chain if isinstance(part, DistributedSampler)), None)
-
-    @property
-    def stateful(self) -> Any:
-        """The sampler that keeps a state itself. Torch's ``BatchSampler`` draws no further than its batch reaches."""
-        outer = self.chain[0]
-        if is_stateful(outer):
-            return outer
-        inner = outer.sampler if type(outer) is BatchSampler else None
-        return inner if is_stateful(inner) else None
-
-    def globals(self) -> dict[str, str]:
-        """The states of the process's generators, unless the samplers are known not to draw from them."""
-        return {} if self.is_plain else randomness.take_globals()
 
 
 class Indices:
@@ -94,11 +41,11 @@ class Indices:
         tree, plan, origin = self.tree, self.plan, self.place.origin
         first = None if plan is None else self._load(plan)
         before = tree.globals()
-        if plan is not None:
-            randomness.put_globals(plan.origin.at_iter)
+        at_iter = {} if plan is None else _order_of(plan).at_iter
+        randomness.put_globals(at_iter)
         real = iter(self._sampler)
+        randomness.put_globals({name: before[name] for name in at_iter if name in before})
         if plan is not None:
-            randomness.put_globals({name: before[name] for name in plan.origin.at_iter if name in before})
             if plan.snapshot is not None and plan.snapshot.iterator is not None and is_stateful(real):
                 real.load_state_dict(copy.deepcopy(plan.snapshot.iterator))
         elif before:
@@ -204,7 +151,7 @@ class IndexStream:
                 return self._draw()
             finally:
                 place.origin.at_first = _drawn_from(before)
-        origin = plan.origin
+        origin = _order_of(plan)
         if origin.generators is not None:
             for generator, text in zip(tree.generators, origin.generators, strict=True):
                 randomness.set_generator_state(generator, text)
@@ -252,12 +199,9 @@ class IndexStream:
         )
 
 
-def _named(sampler: Any) -> str:
-    """The type, with the arguments that another order would come from. The rank is none: ranks share a state."""
-    kind = type(sampler)
-    names = {RandomSampler: ("replacement", "num_samples"), DistributedSampler: ("num_replicas", "shuffle", "seed")}
-    values = [f"{name}={getattr(sampler, name)}" for name in names.get(kind, ())]
-    return f"{kind.__name__}({', '.join(values)})" if values else kind.__name__
+def _order_of(plan: Plan) -> Origin:
+    """What to put back for the order: nothing where a sampler or its iterator keeps a state, and has the say."""
+    return plan.origin if plan.snapshot is None else Origin()
 
 
 def _drawn_from(before: dict[str, str]) -> dict[str, str]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import dataloader as torchs
 from zenith.errors import StateError
 
-from zenith_torch.indices import Indices, SamplerTree, is_stateful, keeps_dataset_state
-from zenith_torch.place import Origin, Place, Plan
+from zenith_torch.indices import Indices
+from zenith_torch.place import Origin, Place
+from zenith_torch.plan import Plan
+from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader

@@ -10,8 +10,10 @@ import torch
 from zenith.errors import StateError
 
 from zenith_torch import iterators, randomness
-from zenith_torch.indices import SamplerTree, is_stateful, keeps_dataset_state
-from zenith_torch.place import Origin, Place, Plan, Snapshot
+from zenith_torch.place import Origin, Place, Snapshot
+from zenith_torch.plan import Plan
+from zenith_torch.sampler import PlanSampler
+from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
@@ -184,6 +186,8 @@ def _origin_now(loader: DataLoader[Any], tree: SamplerTree, base_seed: int | Non
         origin.generators = [randomness.generator_state(copies[id(one)]) for one in tree.generators]
     if tree.distributed is not None:
         origin.epoch = tree.distributed.epoch
+    if isinstance(tree.distributed, PlanSampler):
+        origin.plan_seed = tree.distributed.drawn_seed
     return origin
 
 

@@ -81,6 +81,11 @@ class PlanSampler(DistributedSampler[int]):
             self._seed = draw_seed() if self.shuffle and self.num_replicas == 1 else 0
         return self._seed
 
+    @property
+    def drawn_seed(self) -> int | None:
+        """The seed, if it was given or drawn already."""
+        return self._seed
+
     def use_seed(self, seed: int) -> None:
         """Takes up the order of a state."""
         self._seed = seed

@@ -116,6 +116,29 @@ class LateStateful(Stateful):
         self.resume = (state["epoch"], state["position"])
 
 
+class OwnDraws(data.Sampler):
+    """Draws every index from a generator whose state is part of its own."""
+
+    def __init__(self) -> None:
+        self.generator, self.position = _generator(), 0
+
+    def __len__(self) -> int:
+        return SIZE
+
+    def __iter__(self) -> Iterator[int]:
+        while self.position < SIZE:
+            self.position += 1
+            yield int(torch.randint(SIZE, (), generator=self.generator))
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "generator": self.generator.get_state().tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+        self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
+
+
 class StatefulIterator:
     def __init__(self) -> None:
         self.next = 0
@@ -179,6 +202,7 @@ ORDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "lazy": lambda: {"batch_size": BATCH, "sampler": Lazy()},
     "stateful": lambda: {"batch_size": BATCH, "sampler": Stateful()},
     "late stateful": lambda: {"batch_size": BATCH, "sampler": LateStateful()},
+    "own draws": lambda: {"batch_size": BATCH, "sampler": OwnDraws()},
     "stateful single": lambda: {"batch_size": None, "sampler": Stateful()},
     "stateful iterator": lambda: {"batch_sampler": Batches()},
 }
@@ -240,7 +264,7 @@ def test_rest_is_that_of_the_unbroken_run(order: str, before: int, after: int) -
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("order", ["shuffle", "stateful", "late stateful", "generator", "lazy"])
+@pytest.mark.parametrize("order", ["shuffle", "stateful", "late stateful", "own draws", "generator", "lazy"])
 def test_states_of_resumed_runs_resume(order: str, workers: int) -> None:
     unbroken = values(make(order, 3, workers))
     seen, state = [], {}
