@@ -48,10 +48,11 @@ def take_globals() -> dict[str, str]:
     states["python"] = f"{_text(array('I', words).tobytes())} {gauss!r}"
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        kind, words, place, has_gauss, gauss = numpy.random.get_state()
+        state = numpy.random.get_state(legacy=False)
         # Another generator may have been put in numpy's place; its state has another shape, and is left alone.
-        if kind == "MT19937":
-            states["numpy"] = f"{_text(words.tobytes())} {place} {has_gauss} {float(gauss)!r}"
+        if state["bit_generator"] == "MT19937":
+            words, place = state["state"]["key"], state["state"]["pos"]
+            states["numpy"] = f"{_text(words.tobytes())} {place} {state['has_gauss']} {float(state['gauss'])!r}"
     return states
 
 

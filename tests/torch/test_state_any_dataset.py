@@ -254,7 +254,8 @@ def test_rest_is_that_of_the_unbroken_run(order: str, before: int, after: int) -
     everywhere = range(-1, len(unbroken) + 1)
     # What a sampler draws from the process before base_seed is only known once there is an iterator.
     first = 0 if order == "eager" else -1
-    positions = everywhere[first + 1 :] if before == after == 0 else sorted({first, 1, 4, len(unbroken)})
+    ends = {0: [first, len(unbroken) - 1], 1: [1], 2: [2, len(unbroken)]}[before]
+    positions = everywhere[first + 1 :] if before == after == 0 else ends
     for at in positions:
         head, state = broken(order, 3, before, at)
         loader = make(order, 99, after)
@@ -268,7 +269,7 @@ def test_rest_is_that_of_the_unbroken_run(order: str, before: int, after: int) -
 def test_states_of_resumed_runs_resume(order: str, workers: int) -> None:
     unbroken = values(make(order, 3, workers))
     seen, state = [], {}
-    for seed in range(40, 60):
+    for seed in range(40, 44):
         loader = make(order, 3 if not state else seed, workers)
         loader.load_state_dict(state)
         part = values(itertools.islice(iter(loader), 2))
@@ -279,12 +280,11 @@ def test_states_of_resumed_runs_resume(order: str, workers: int) -> None:
     assert seen == unbroken
 
 
-@pytest.mark.parametrize("every", [0, 2, 4, None])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("every", "workers"), [(0, 0), (2, 0), (4, 0), (None, 0), (2, 1)])
 def test_snapshots_of_samplers_may_be_rare(every: int | None, workers: int) -> None:
     for order in ("stateful", "stateful iterator"):
         unbroken = values(make(order, 3, workers))
-        for at in (0, 1, 3, 4):
+        for at in (0, 1, 3, 4) if workers == 0 else (3,):
             head, state = broken(order, 3, workers, at, snapshot_every_n_steps=every)
             loader = make(order, 99, workers, snapshot_every_n_steps=every)
             loader.load_state_dict(state)
@@ -321,15 +321,12 @@ def test_skips_ten_million_samples_without_loading_one() -> None:
 # -- random numbers are those of torch ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (1, True)])
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "generator", "own generator", "eager", "lazy"])
 def test_batches_and_generators_are_torchs(order: str, workers: int, persistent: bool) -> None:
     """Two epochs, with and without states taken meanwhile: the same batches, and the same generators afterwards."""
-    if persistent and not workers:
-        pytest.skip("persistent_workers needs workers")
     seen = []
-    for loader, asks in ((data.DataLoader, False), (DataLoader, False), (DataLoader, True)):
+    for loader, asks in ((data.DataLoader, False), (DataLoader, False), (DataLoader, True))[:: 2 if workers else 1]:
         made = make(order, 3, workers, loader, persistent_workers=persistent)
         batches, marks = [], []
         for _ in range(2):
@@ -342,8 +339,7 @@ def test_batches_and_generators_are_torchs(order: str, workers: int, persistent:
             made.state_dict()
         own = None if made.generator is None else made.generator.get_state().tolist()
         seen.append((batches, marks, torch.get_rng_state().tolist(), own, random.getstate(), np.random.random()))
-    assert seen[0] == seen[1]
-    assert seen[0] == seen[2]
+    assert all(one == seen[0] for one in seen)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -407,7 +403,7 @@ def test_iterators_look_like_torchs(workers: int) -> None:
 )
 def test_end_of_epoch(order: str, workers: int) -> None:
     """After the last batch there is nothing left; after the end there is the whole next epoch."""
-    unbroken = make(order, 3, workers)
+    unbroken = make(order, 3, 0)
     epochs = [values(unbroken), values(unbroken)]
     loader = make(order, 3, workers)
     iterator = iter(loader)
@@ -503,7 +499,7 @@ class Stuck(Numbers):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-@pytest.mark.parametrize("at", [0, 1, 3, 6, 12])
+@pytest.mark.parametrize("at", [0, 1, 6, 10])
 def test_overtaken_batches_come_once(after: int, at: int) -> None:
     loader = DataLoader(Stuck(8), num_workers=2, in_order=False)
     iterator = iter(loader)
@@ -713,7 +709,7 @@ def test_iterable_datasets_with_workers(persistent: bool) -> None:
     options: dict[str, Any] = {"batch_size": BATCH, "num_workers": 2, "persistent_workers": persistent}
     unbroken = values(DataLoader(Stream(), **options))
     resumed = DataLoader(Stream(), **options)
-    for at in (-1, 0, 1, 4, 6, 7):
+    for at in (-1, 0, 3, 6):
         loader = DataLoader(Stream(), **options)
         head = [] if at < 0 else values(itertools.islice(iter(loader), at))
         resumed.load_state_dict(through_json(loader.state_dict()))
