@@ -16,10 +16,10 @@ from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
 from zenith_torch import exits
-from zenith_torch.fetch import gathering
 from zenith_torch.native import NativeIter
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
+from zenith_torch.resume import Resume, check_every
 from zenith_torch.sampler import PlanSampler, draw_seed
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
             a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
+        snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
+            one; ``None``: one look, at the beginning of the epoch); those since the last look are drawn again on resume.
+            Positions are exact whatever it is, and nothing else depends on it. The name is torchdata's.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
     Raises:
@@ -106,6 +109,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         read_timeout_ms: int | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
+        snapshot_every_n_steps: int | None = 1,
     ) -> None:
         dataset = as_dataset(dataset, source)
         if output not in ("dict", "tuple"):
@@ -128,6 +132,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         _engine.check_options(json.dumps(self._plain_options()))
         self.map_batch = map_batch
         self.output = output
+        check_every(snapshot_every_n_steps)
+        self.snapshot_every_n_steps = snapshot_every_n_steps
+        self._resume = Resume()
         self._verdict: Verdict = recognise(
             dataset,
             shuffle=shuffle,
@@ -213,11 +220,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         return iterator
 
     def _get_iterator(self) -> Any:
-        iterator = super()._get_iterator()
-        if self.num_workers == 0 and iterator._auto_collation:
-            fetcher = iterator._dataset_fetcher
-            fetcher.fetch = gathering(self.dataset, self.collate_fn, fetcher.fetch) or fetcher.fetch
-        return iterator
+        return self._resume.iterator(self)
 
     def __len__(self) -> int:
         return self._engine().batches(0) if self._verdict.native else super().__len__()
@@ -334,11 +337,13 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     # -- state -----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, as JSON-able values of under 1 KB: the batches handed out, not those prefetched.
+        """Where the newest iterator stands, as JSON-able values: the batches handed out, not those prefetched.
 
-        The same on every rank. Loads under any number of workers, world size and batch size.
+        Natively under 1 KB, the same on every rank, for any number of workers, world size and batch size. Of another
+        dataset of the map kind the position, for any number of workers. docs/checkpointing.md says what is restored.
         """
-        self._need_native("state_dict")
+        if not self._verdict.native:
+            return self._resume.state(self)
         if self._loaded_state is not None:
             return dict(self._loaded_state)
         current = None if self._current is None else self._current()
@@ -352,7 +357,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         Raises:
             zenith.StateError: the state is damaged, newer than this version, or of another dataset.
         """
-        self._need_native("load_state_dict")
+        if not self._verdict.native:
+            self._resume.load(self, state_dict)
+            return
         self._engine_loader = None
         self._current = None
         if not state_dict:
@@ -378,7 +385,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def explain(self) -> str:
         """Which path runs and why, and what the order looks like, in a few lines."""
         if not self._verdict.native:
-            return f"torch's loader: {self._verdict.reason}"
+            return f"torch's loader: {self._verdict.reason}\n{self._resume.explain(self)}"
         options = self._options()
         lanes, window = self._engine().order
         lines = [f"native: {self._verdict.reason}", f"dataset: {self._native_dataset!r}"]

@@ -82,6 +82,15 @@ class PlanSampler(DistributedSampler[int]):
         return self._seed
 
     @property
+    def drawn_seed(self) -> int | None:
+        """The seed, if it was given or drawn already."""
+        return self._seed
+
+    def use_seed(self, seed: int) -> None:
+        """Takes up the order of a state."""
+        self._seed = seed
+
+    @property
     def num_samples(self) -> int:  # type: ignore[override]
         size, world = len(self.dataset), self.num_replicas
         return size // world if self.drop_last else -(-size // world)
