@@ -61,10 +61,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
         quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
         map_batch: a function on the finished batch, called in the consumer's thread.
+        output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
             one; ``None``: one look, at the beginning of the epoch); those since the last look are drawn again on resume.
             Positions are exact whatever it is, and nothing else depends on it. The name is torchdata's.
-        output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
     Raises:
         ValueError: contradicting arguments, as torch raises them.
