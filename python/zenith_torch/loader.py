@@ -63,10 +63,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
             a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
+        output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
             one; ``None``: one look, at the beginning of the epoch); those since the last look are drawn again on resume.
             Positions are exact whatever it is, and nothing else depends on it. The name is torchdata's.
-        output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
 
     Raises:
         ValueError: contradicting arguments, as torch raises them.

@@ -59,6 +59,8 @@ class Place:
     fresh: Plan | None = None
     """The state that it began from, which it is in as long as ``sent`` is ``sent_before``."""
     sent_before: int = 0
+    template: dict[str, Any] | None = None
+    """The loader's state, where nothing in it but the position and the length can change within the epoch."""
     source: Any = None
     """The fetcher, where an iterable dataset or its iterator is asked for its state."""
 

@@ -54,6 +54,8 @@ class Resume:
         if self.plan is not None:
             return self.plan.as_state()
         place, fresh = self._place, None if self._place is None else self._place.fresh
+        if place is not None and place.template is not None and not place.finished and not place.pending:
+            return {**place.template, "position": place.start + place.sent, "length": _length(loader)}
         if place is not None and fresh is not None and not place.finished and place.sent == place.sent_before:
             return replace(fresh, origin=place.origin, num_workers=loader.num_workers).as_state()
         tree = SamplerTree(loader._index_sampler, loader.generator)
@@ -84,7 +86,10 @@ class Resume:
             workers = None if place is None or place.finished else place.workers
             plan.workers = [0] * loader.num_workers if workers is None and loader.num_workers else workers
         plan.dataset = _dataset_state(loader, None if place is None or place.finished else place)
-        return plan.as_state()
+        state = plan.as_state()
+        if place is not None and place.begun and not place.finished and not place.missing and _is_steady(state):
+            place.template = dict(state)
+        return state
 
     def load(self, loader: DataLoader[Any], state: dict[str, Any]) -> None:
         """Lets the next iterator begin where the state was taken.
@@ -164,6 +169,11 @@ def _length(loader: DataLoader[Any]) -> int | None:
         return len(loader.dataset)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
         return None
+
+
+def _is_steady(state: dict[str, Any]) -> bool:
+    """Whether only the position changes within the epoch; programs may ask at every step."""
+    return state["kind"] == "map" and all(value is None or isinstance(value, (int, str)) for value in state.values())
 
 
 def _origin_now(loader: DataLoader[Any], tree: SamplerTree, base_seed: int | None) -> Origin:
