@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy.random  # noqa: F401 (or each worker imports it)
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
@@ -124,7 +125,10 @@ def error_of(function: Callable[..., Any], *arguments: Any) -> Exception:
     try:
         function(*arguments)
     except Exception as error:
-        return error.with_traceback(None)
+        for link in (error, error.__cause__, error.__context__):
+            if link is not None:
+                link.__traceback__ = None
+        return error
     pytest.fail("no exception was raised")
 
 

@@ -1,0 +1,255 @@
+"""DL-38 to DL-40: workers that die, batches that are late, and Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from contract_support import Call, Numbers, error_of, only_zenith, wait_until
+from torch.utils.data import IterableDataset
+
+Loader = type[torch.utils.data.DataLoader]
+
+
+class Random(IterableDataset):
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (torch.full((2, 2), float(i)) for i in range(200))
+
+
+def kill_oneself(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exit_with_three(_: int) -> None:
+    os._exit(3)
+
+
+def exit_by_exception(_: int) -> None:
+    raise SystemExit(4)
+
+
+def interrupt(_: int) -> None:
+    raise KeyboardInterrupt
+
+
+def be_slow(_: int) -> None:
+    time.sleep(2)
+
+
+def in_a_fork(function: Callable[[], str], seconds: float = 20) -> str:
+    """What a function returns in a forked child, whose limits and signals are its own."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, function().encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        assert wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, seconds)
+        return os.read(read, 100_000).decode()
+    finally:
+        os.close(read)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (kill_oneself, "is killed by signal: Killed. "),
+        (
+            exit_with_three,
+            "exited unexpectedly with exit code 3. Details are lost due to multiprocessing. Rerunning with num_workers=0 "
+            "may give better error trace.",
+        ),
+        (
+            exit_by_exception,
+            "exited unexpectedly with exit code 4. Details are lost due to multiprocessing. Rerunning with num_workers=0 "
+            "may give better error trace.",
+        ),
+    ],
+)
+def test_dl_38_a_dead_worker_is_an_error_at_once(loader_class: Loader, function: Any, text: str) -> None:
+    """By the signal handler, so well before the five seconds after which torch looks by itself."""
+    iterator = iter(loader_class(Call(function, 4), num_workers=1))
+    pid = iterator._workers[0].pid
+    started = time.monotonic()
+    error = error_of(next, iterator)
+    assert time.monotonic() - started < 3
+    assert type(error) is RuntimeError
+    inner = f"DataLoader worker (pid {pid}) {text}"
+    if str(error) != inner:
+        # The signal came while the queue was waited for.
+        assert str(error) == f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
+        assert type(error.__cause__) is RuntimeError
+        assert str(error.__cause__) == inner
+
+
+def test_dl_38_a_worker_killed_from_outside_between_batches(loader_class: Loader) -> None:
+    iterator = iter(loader_class(Numbers(100), num_workers=2))
+    next(iterator)
+
+    def kill_and_go_on() -> None:
+        os.kill(iterator._workers[1].pid, signal.SIGKILL)
+        for _ in iterator:
+            pass
+
+    error = error_of(kill_and_go_on)
+    assert type(error) is RuntimeError
+    assert str(error).startswith("DataLoader worker (pid")
+
+
+def died_in_a_thread(loader_class: Loader) -> tuple[list[Exception], float, Any]:
+    """The error that ``next()`` raises outside the main thread, and after how many seconds."""
+    loader = loader_class(Call(kill_oneself, 4), num_workers=1)
+    errors: list[Exception] = []
+    pids = []
+    may_begin, done = threading.Event(), threading.Event()
+
+    def consume() -> None:
+        try:
+            may_begin.wait()
+            iterator = iter(loader)
+            pids.append(iterator._workers[0].pid)
+            errors.append(error_of(next, iterator))
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    started = time.monotonic()
+    may_begin.set()
+    # The handler of an earlier loader speaks up here, in the main thread; `join` would then take the thread for ended.
+    while not done.is_set():
+        with contextlib.suppress(RuntimeError):
+            time.sleep(0.01)
+    return errors, time.monotonic() - started, pids[0]
+
+
+def test_dl_38_outside_the_main_thread_it_is_an_error_soon(loader_class: Loader) -> None:
+    (error,), seconds, pid = died_in_a_thread(loader_class)
+    assert type(error) is RuntimeError
+    assert str(error) == f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
+    assert seconds < 7
+
+
+@only_zenith
+def test_dl_38_outside_the_main_thread_it_is_an_error_at_once(loader_class: Loader) -> None:
+    assert died_in_a_thread(loader_class)[1] < 1
+
+
+def test_dl_38_without_file_descriptors_left(loader_class: Loader) -> None:
+    def run_out() -> str:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        kept = []
+        try:
+            for batch in loader_class(Random(), num_workers=1):
+                kept.append(batch)
+        except RuntimeError as error:
+            return str(error)
+        return f"all {len(kept)} batches, the last of {kept[-1].unique().tolist()}"
+
+    text = in_a_fork(run_out)
+    expected = (
+        "Too many open files. Communication with the workers is no longer possible. Please increase the limit using "
+        "`ulimit -n` in the shell or change the sharing strategy by calling "
+        "`torch.multiprocessing.set_sharing_strategy('file_system')` at the beginning of your code"
+    )
+    # A transport that needs no descriptor for each tensor has nothing to say here.
+    done = "all 200 batches, the last of [199.0]"
+    assert text in ([expected] if loader_class is torch.utils.data.DataLoader else [expected, done])
+
+
+HANDLERS = """
+    import os, signal, sys, threading
+    import torch
+    from torch.utils.data import DataLoader
+    if sys.argv[1] == "zenith":
+        from zenith_torch import DataLoader
+
+    called = []
+    def mine(number, frame):
+        called.append(number)
+    signal.signal(signal.SIGCHLD, mine)
+    thread = threading.Thread(target=lambda: list(DataLoader(range(4), num_workers=1)))
+    thread.start()
+    thread.join()
+    print(signal.getsignal(signal.SIGCHLD) is mine)
+    called.clear()
+    first, second = (iter(DataLoader(range(100), batch_size=10, num_workers=1)) for _ in range(2))
+    handler = signal.getsignal(signal.SIGCHLD)
+    print(handler is not mine)
+    print([next(iterator)[0].item() for iterator in (first, second, first, second, second)])
+    del first, second
+    print(len(called) >= 2)
+    list(DataLoader(range(4), num_workers=1))
+    print(signal.getsignal(signal.SIGCHLD) is handler)
+"""
+
+
+def test_dl_38_and_dl_48_the_signal_handler(loader_class: Loader) -> None:
+    """Installed from the main thread only, and once; the earlier handler is called as well."""
+    name = "torch" if loader_class is torch.utils.data.DataLoader else "zenith"
+    command = [sys.executable, "-c", textwrap.dedent(HANDLERS), name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=35)
+    assert done.stderr == ""
+    assert done.stdout.split("\n") == ["True", "True", "[0, 0, 10, 10, 20]", "True", "True", ""]
+
+
+@pytest.mark.parametrize("timeout", [1, 0.25])
+def test_dl_39_a_late_batch_is_an_error_but_not_lost(loader_class: Loader, timeout: float) -> None:
+    gate = multiprocessing.get_context("fork").Event()
+
+    def wait(index: int) -> int:
+        if index == 1:
+            gate.wait(20)
+        return index
+
+    iterator = iter(loader_class(Call(wait, 5), num_workers=1, timeout=timeout))
+    assert next(iterator).item() == 0
+    started = time.monotonic()
+    for attempt in range(2):
+        error = error_of(next, iterator)
+        assert type(error) is RuntimeError
+        assert str(error) == f"DataLoader timed out after {timeout} seconds"
+        assert (attempt + 1) * timeout <= time.monotonic() - started < (attempt + 1) * timeout + 2
+    gate.set()
+    assert [batch.item() for batch in iterator] == [1, 2, 3, 4]
+
+
+def test_dl_40_workers_leave_quietly_on_ctrl_c(loader_class: Loader, capfd: pytest.CaptureFixture[str]) -> None:
+    iterator = iter(loader_class(Call(interrupt, 4), num_workers=1))
+    worker = iterator._workers[0]
+    worker.join(10)
+    assert worker.exitcode == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_dl_40_the_main_process_raises_it(loader_class: Loader) -> None:
+    def press() -> str:
+        # Pytest's own limits stay with the parent.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        iterator = iter(loader_class(Call(be_slow, 4), num_workers=1))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        started = time.monotonic()
+        try:
+            next(iterator)
+        except KeyboardInterrupt:
+            return f"interrupted {time.monotonic() - started < 1.5}"
+        return "not interrupted"
+
+    assert in_a_fork(press) == "interrupted True"
