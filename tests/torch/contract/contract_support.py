@@ -132,6 +132,12 @@ def error_of(function: Callable[..., Any], *arguments: Any) -> Exception:
     pytest.fail("no exception was raised")
 
 
+def check_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets torch's iterators look every 0.2 s whether what they wait for still lives, not every five."""
+    waiting = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(waiting, "__defaults__", (0.2,))
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has reaped has."""
     try:
@@ -148,3 +154,33 @@ def wait_until(condition: Any, seconds: float) -> bool:
             return True
         time.sleep(0.01)
     return bool(condition())
+
+
+class Surroundings(Dataset):
+    """What a worker of any start method sees of itself."""
+
+    note = "unset"
+
+    def start(self, worker: int) -> None:
+        info = get_worker_info()
+        assert info is not None
+        info.dataset.started = worker == info.id
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        info = get_worker_info()
+        assert info is not None
+        with open("/proc/self/comm") as file:
+            name = file.read().strip()
+        return {
+            "worker": info.id,
+            "seed": info.seed,
+            "pid": os.getpid(),
+            "started": self.started,
+            "threads": torch.get_num_threads(),
+            "name": name,
+            "note": self.note,
+            "random": torch.rand(3),
+        }
+
+    def __len__(self) -> int:
+        return 2

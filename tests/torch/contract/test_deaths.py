@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_support import Call, Numbers, error_of, only_zenith, wait_until
+from contract_support import Call, Numbers, check_often, error_of, only_zenith, wait_until
 from torch.utils.data import IterableDataset
 
 Loader = type[torch.utils.data.DataLoader]
@@ -140,7 +140,10 @@ def died_in_a_thread(loader_class: Loader) -> tuple[list[Exception], float, Any]
     return errors, time.monotonic() - started, pids[0]
 
 
-def test_dl_38_outside_the_main_thread_it_is_an_error_soon(loader_class: Loader) -> None:
+def test_dl_38_outside_the_main_thread_it_is_an_error_soon(
+    loader_class: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_often(monkeypatch)
     (error,), seconds, pid = died_in_a_thread(loader_class)
     assert type(error) is RuntimeError
     assert str(error) == f"DataLoader worker (pid(s) {pid}) exited unexpectedly"
