@@ -132,6 +132,25 @@ def error_of(function: Callable[..., Any], *arguments: Any) -> Exception:
     pytest.fail("no exception was raised")
 
 
+def in_a_fork(function: Callable[[], str], seconds: float = 20) -> str:
+    """What a function returns in a forked child, whose limits and signals are its own."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, function().encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        assert wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, seconds)
+        return os.read(read, 100_000).decode()
+    finally:
+        os.close(read)
+
+
 def check_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets torch's iterators look every 0.2 s whether what they wait for still lives, not every five."""
     waiting = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data

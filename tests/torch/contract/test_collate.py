@@ -1,55 +1,21 @@
-"""DL-49, DL-50, DL-52, DL-53, DL-55 and DL-56: how samples become a batch, in the main process and in workers."""
+"""DL-49, DL-50, DL-52 and DL-55: how samples become a batch, in the main process and in workers."""
 
 from __future__ import annotations
 
-import collections
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from contract_samples import assert_tensor, batch_of, failure
 from contract_support import Numbers, error_of, identity
-from torch.utils.data import Dataset, default_collate, default_convert
+from torch.utils.data import default_collate, default_convert
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 Loader = type[torch.utils.data.DataLoader]
 UNKNOWN = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found "
-
-
-class Samples(Dataset):
-    def __init__(self, samples: list[Any]) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-
-class Point(NamedTuple):
-    x: Any
-    y: Any
-
-
-class Fields(dict):
-    """A mapping with an attribute of its own."""
-
-    extra = "none"
-
-
-class Stubborn(dict):
-    """Cannot be copied, and so becomes a plain dict."""
-
-    def __copy__(self) -> Any:
-        raise TypeError("no copies")
-
-
-class Row(list):
-    extra = "none"
 
 
 class Custom:
@@ -60,32 +26,6 @@ class Custom:
 def collate_custom(batch: list[Custom], *, collate_fn_map: Any = None) -> str:
     assert collate_fn_map is default_collate_fn_map
     return f"custom {[sample.value for sample in batch]}"
-
-
-@pytest.fixture(params=[0, 1], ids=["main", "worker"])
-def workers(request: pytest.FixtureRequest) -> int:
-    return request.param
-
-
-def batch_of(loader_class: Loader, workers: int, *samples: Any) -> Any:
-    (batch,) = loader_class(Samples(list(samples)), batch_size=len(samples), num_workers=workers)
-    return batch
-
-
-def convert(loader_class: Loader, workers: int, sample: Any) -> Any:
-    (converted,) = loader_class(Samples([sample]), batch_size=None, num_workers=workers)
-    return converted
-
-
-def failure(loader_class: Loader, workers: int, *samples: Any) -> Exception:
-    loader = loader_class(Samples(list(samples)), batch_size=len(samples), num_workers=workers)
-    return error_of(next, iter(loader))
-
-
-def assert_tensor(value: Any, expected: Any, dtype: torch.dtype) -> None:
-    assert type(value) is torch.Tensor
-    assert value.dtype is dtype
-    assert torch.equal(value, torch.as_tensor(expected, dtype=dtype))
 
 
 def test_dl_49_the_default_functions_are_torchs_own(loader_class: Loader) -> None:
@@ -169,89 +109,6 @@ def test_dl_52_a_list_of_texts_is_a_dataset(loader_class: Loader, workers: int) 
     assert list(loader_class(["a", "b", "c"], batch_size=2, num_workers=workers)) == [["a", "b"], ["c"]]
 
 
-def test_dl_53_a_mutable_mapping_is_copied(loader_class: Loader, workers: int) -> None:
-    first, second = Fields(a=1, b="x"), Fields(b="y", a=2)
-    first.extra = "kept"
-    batch = batch_of(loader_class, workers, first, second)
-    assert type(batch) is Fields
-    assert batch.extra == "kept"
-    assert list(batch) == ["a", "b"]
-    assert_tensor(batch["a"], [1, 2], torch.int64)
-    assert batch["b"] == ["x", "y"]
-    assert dict(first) == {"a": 1, "b": "x"}
-    ordered = batch_of(loader_class, workers, collections.OrderedDict(z=1, a=2), {"a": 3, "z": 4})
-    assert type(ordered) is collections.OrderedDict
-    assert [tensor.tolist() for tensor in ordered.values()] == [[1, 4], [2, 3]]
-
-
-def test_dl_53_other_mappings(loader_class: Loader) -> None:
-    # A mapping proxy does not pickle, so it cannot come from a worker.
-    batch = batch_of(loader_class, 0, types.MappingProxyType({"a": 1}), types.MappingProxyType({"a": 2}))
-    assert type(batch) is types.MappingProxyType
-    assert_tensor(batch["a"], [1, 2], torch.int64)
-
-
-def test_dl_53_a_mapping_that_cannot_be_copied_becomes_a_dict(loader_class: Loader, workers: int) -> None:
-    batch = batch_of(loader_class, workers, Stubborn(a=1), Stubborn(a=2))
-    assert type(batch) is dict
-    assert_tensor(batch["a"], [1, 2], torch.int64)
-
-
-def test_dl_53_the_first_elements_keys_count(loader_class: Loader, workers: int) -> None:
-    assert list(batch_of(loader_class, workers, {"a": 1}, {"a": 2, "b": 3})) == ["a"]
-    error = failure(loader_class, workers, {"a": 1, "b": 3}, {"a": 2})
-    assert type(error) is KeyError
-    assert "b" in str(error)
-
-
-def test_dl_53_tuples(loader_class: Loader, workers: int) -> None:
-    batch = batch_of(loader_class, workers, Point(1, "a"), Point(2, "b"))
-    assert type(batch) is Point
-    assert_tensor(batch.x, [1, 2], torch.int64)
-    # A column of texts is the tuple that `zip` made.
-    assert batch.y == ("a", "b")
-    plain = batch_of(loader_class, workers, (1, "a"), (2, "b"))
-    assert type(plain) is list
-    assert_tensor(plain[0], [1, 2], torch.int64)
-    assert plain[1] == ("a", "b")
-
-
-def test_dl_53_sequences(loader_class: Loader, workers: int) -> None:
-    first = Row([1, 2.5])
-    first.extra = "kept"
-    batch = batch_of(loader_class, workers, first, Row([3, 4.5]))
-    assert type(batch) is Row
-    assert batch.extra == "kept"
-    assert first == [1, 2.5]
-    assert_tensor(batch[0], [1, 3], torch.int64)
-    assert_tensor(batch[1], [2.5, 4.5], torch.float64)
-    ranges = batch_of(loader_class, workers, range(2), range(2, 4))
-    assert type(ranges) is list
-    assert [column.tolist() for column in ranges] == [[0, 2], [1, 3]]
-    queues = batch_of(loader_class, workers, collections.deque([1]), collections.deque([2]))
-    assert type(queues) is collections.deque
-    assert_tensor(queues[0], [1, 2], torch.int64)
-
-
-def test_dl_53_nested(loader_class: Loader, workers: int) -> None:
-    def sample(i: int) -> Any:
-        return {"a": [i, (float(i), Point(i, f"text {i}"))], "b": {"c": np.array([i, i])}}
-
-    batch = batch_of(loader_class, workers, sample(1), sample(2))
-    assert_tensor(batch["a"][0], [1, 2], torch.int64)
-    assert type(batch["a"][1]) is list
-    assert_tensor(batch["a"][1][0], [1, 2], torch.float64)
-    assert batch["a"][1][1].y == ("text 1", "text 2")
-    assert_tensor(batch["b"]["c"], [[1, 1], [2, 2]], torch.int64)
-
-
-def test_dl_53_unequal_lengths(loader_class: Loader, workers: int) -> None:
-    for samples in ([[1, 2], [3]], [(1,), (2, 3)]):
-        error = failure(loader_class, workers, *samples)
-        assert type(error) is RuntimeError
-        assert "each element in list of batch should be of equal size" in str(error)
-
-
 @pytest.fixture
 def custom_in_the_map() -> Iterator[None]:
     default_collate_fn_map[Custom] = collate_custom
@@ -276,45 +133,3 @@ def test_dl_55_functions_that_a_user_replaces(
     assert batch_of(loader_class, workers, (torch.ones(2), 3), (torch.ones(2), 4)) == ["2 tensors", 7]
     # An array becomes tensors first.
     assert batch_of(loader_class, workers, np.ones(2), np.ones(2)) == "2 tensors"
-
-
-@pytest.mark.parametrize("sample", [1, 2.5, "text", b"bytes", None, 1j, True], ids=repr)
-def test_dl_56_most_values_are_left_alone(loader_class: Loader, workers: int, sample: Any) -> None:
-    got = convert(loader_class, workers, sample)
-    assert got == sample
-    assert type(got) is type(sample)
-
-
-def test_dl_56_tensors_and_arrays(loader_class: Loader, workers: int) -> None:
-    tensor = torch.arange(3.0)
-    got = convert(loader_class, workers, tensor)
-    assert torch.equal(got, tensor)
-    if workers == 0:
-        assert got is tensor
-    assert_tensor(convert(loader_class, workers, np.array([1, 2], np.int16)), [1, 2], torch.int16)
-    assert_tensor(convert(loader_class, workers, np.float32(2)), 2, torch.float32)
-    for array in (np.array(["a"]), np.array([b"a"]), np.array([None])):
-        got = convert(loader_class, workers, array)
-        assert type(got) is np.ndarray
-        assert got.dtype == array.dtype
-        assert got.tolist() == array.tolist()
-    assert convert(loader_class, workers, np.str_("a")) == "a"
-
-
-def test_dl_56_collections(loader_class: Loader, workers: int) -> None:
-    fields = Fields(a=np.array(1), b="x")
-    fields.extra = "kept"
-    got = convert(loader_class, workers, fields)
-    assert type(got) is Fields
-    assert got.extra == "kept"
-    assert_tensor(got["a"], 1, torch.int64)
-    point = convert(loader_class, workers, Point(np.array(1), "x"))
-    assert type(point) is Point
-    assert_tensor(point.x, 1, torch.int64)
-    plain = convert(loader_class, workers, (np.array(1), "x", [np.float32(2)]))
-    assert type(plain) is list
-    assert_tensor(plain[0], 1, torch.int64)
-    assert plain[1] == "x"
-    assert_tensor(plain[2][0], 2, torch.float32)
-    assert convert(loader_class, workers, range(2)) == [0, 1]
-    assert type(convert(loader_class, workers, Row([1]))) is Row

@@ -7,42 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract_support import Call, error_of, identity
-from torch.utils.data import Dataset, TensorDataset, get_worker_info
+from contract_samples import Samples, batch_of, failure
+from contract_support import Call, identity
+from torch.utils.data import TensorDataset, get_worker_info
 
 Loader = type[torch.utils.data.DataLoader]
 
 
-class Samples(Dataset):
-    def __init__(self, *samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-
 class Tagged(torch.Tensor):
     """A subclass with nothing of its own."""
-
-
-@pytest.fixture(params=[0, 1], ids=["main", "worker"])
-def workers(request: pytest.FixtureRequest) -> int:
-    return request.param
-
-
-def iterate(loader_class: Loader, workers: int, *samples: Any) -> Any:
-    return iter(loader_class(Samples(*samples), batch_size=len(samples), num_workers=workers))
-
-
-def batch_of(loader_class: Loader, workers: int, *samples: Any) -> Any:
-    return next(iterate(loader_class, workers, *samples))
-
-
-def failure(loader_class: Loader, workers: int, *samples: Any) -> Exception:
-    return error_of(next, iterate(loader_class, workers, *samples))
 
 
 def is_shared_where_it_was_made(batch: Any) -> dict[str, bool]:
@@ -196,7 +169,7 @@ def test_dl_57_shapes_that_differ(loader_class: Loader, workers: int) -> None:
 
 
 def test_dl_57_subclasses(loader_class: Loader, workers: int) -> None:
-    reference = next(iterate(torch.utils.data.DataLoader, workers, torch.ones(2).as_subclass(Tagged)))
+    reference = batch_of(torch.utils.data.DataLoader, workers, torch.ones(2).as_subclass(Tagged))
     batch = batch_of(loader_class, workers, torch.ones(2).as_subclass(Tagged))
     assert type(batch) is type(reference)
     assert torch.equal(batch.as_subclass(torch.Tensor), torch.ones(1, 2))

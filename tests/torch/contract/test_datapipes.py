@@ -92,3 +92,19 @@ def test_dl_10_the_shared_seed_goes_over_a_group_of_its_own(loader_class: Loader
     assert iterator._pg is not dist.group.WORLD
     assert dist.get_backend(iterator._pg) == "gloo"
     assert sorted(flat(iterator)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_dl_10_shards_are_by_rank_and_worker(
+    loader_class: Loader, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "new_group", lambda backend: None)
+    shards = 2 * (workers or 1)
+    for rank in range(2):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        loader = loader_class(IterableWrapper(range(12)).sharding_filter(), batch_size=None, num_workers=workers)
+        # Worker after worker in turn; ranks are next to each other.
+        parts = [range(rank + 2 * worker, 12, shards) for worker in range(workers or 1)]
+        assert list(loader) == [value for turn in zip(*parts, strict=True) for value in turn]

@@ -1,9 +1,8 @@
-"""DL-38 to DL-40: workers that die, batches that are late, and Ctrl-C."""
+"""DL-38 (and DL-48 with it): workers that die, and signal handlers."""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import resource
 import signal
@@ -12,12 +11,12 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from contract_support import Call, Numbers, check_often, error_of, only_zenith, wait_until
+from contract_support import Call, Numbers, check_often, error_of, in_a_fork, only_zenith
 from torch.utils.data import IterableDataset
 
 Loader = type[torch.utils.data.DataLoader]
@@ -38,33 +37,6 @@ def exit_with_three(_: int) -> None:
 
 def exit_by_exception(_: int) -> None:
     raise SystemExit(4)
-
-
-def interrupt(_: int) -> None:
-    raise KeyboardInterrupt
-
-
-def be_slow(_: int) -> None:
-    time.sleep(2)
-
-
-def in_a_fork(function: Callable[[], str], seconds: float = 20) -> str:
-    """What a function returns in a forked child, whose limits and signals are its own."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, function().encode())
-        except BaseException as error:
-            os.write(write, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    try:
-        assert wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, seconds)
-        return os.read(read, 100_000).decode()
-    finally:
-        os.close(read)
 
 
 @pytest.mark.parametrize(
@@ -211,48 +183,3 @@ def test_dl_38_and_dl_48_the_signal_handler(loader_class: Loader) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=35)
     assert done.stderr == ""
     assert done.stdout.split("\n") == ["True", "True", "[0, 0, 10, 10, 20]", "True", "True", ""]
-
-
-@pytest.mark.parametrize("timeout", [1, 0.25])
-def test_dl_39_a_late_batch_is_an_error_but_not_lost(loader_class: Loader, timeout: float) -> None:
-    gate = multiprocessing.get_context("fork").Event()
-
-    def wait(index: int) -> int:
-        if index == 1:
-            gate.wait(20)
-        return index
-
-    iterator = iter(loader_class(Call(wait, 5), num_workers=1, timeout=timeout))
-    assert next(iterator).item() == 0
-    started = time.monotonic()
-    for attempt in range(2):
-        error = error_of(next, iterator)
-        assert type(error) is RuntimeError
-        assert str(error) == f"DataLoader timed out after {timeout} seconds"
-        assert (attempt + 1) * timeout <= time.monotonic() - started < (attempt + 1) * timeout + 2
-    gate.set()
-    assert [batch.item() for batch in iterator] == [1, 2, 3, 4]
-
-
-def test_dl_40_workers_leave_quietly_on_ctrl_c(loader_class: Loader, capfd: pytest.CaptureFixture[str]) -> None:
-    iterator = iter(loader_class(Call(interrupt, 4), num_workers=1))
-    worker = iterator._workers[0]
-    worker.join(10)
-    assert worker.exitcode == 0
-    assert capfd.readouterr().err == ""
-
-
-def test_dl_40_the_main_process_raises_it(loader_class: Loader) -> None:
-    def press() -> str:
-        # Pytest's own limits stay with the parent.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        iterator = iter(loader_class(Call(be_slow, 4), num_workers=1))
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        started = time.monotonic()
-        try:
-            next(iterator)
-        except KeyboardInterrupt:
-            return f"interrupted {time.monotonic() - started < 1.5}"
-        return "not interrupted"
-
-    assert in_a_fork(press) == "interrupted True"

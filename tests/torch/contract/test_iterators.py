@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from contract_support import Numbers, Stream, identity, values
+from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
 Loader = type[torch.utils.data.DataLoader]
 
@@ -64,6 +65,20 @@ def test_dl_46_workers_can_be_looked_at_and_ended(loader_class: Loader) -> None:
         assert not worker.is_alive()
         assert worker.exitcode == 0
     iterator._shutdown_workers()
+
+
+def test_dl_46_iterators_are_of_torchs_classes(loader_class: Loader) -> None:
+    """Lightning ends the workers of a persistent loader if its iterator is of the class, and takes the iterator away."""
+    assert isinstance(iter(loader_class(Numbers(2))), _BaseDataLoaderIter)
+    loader = loader_class(Numbers(2), num_workers=1, persistent_workers=True)
+    values(loader)
+    assert isinstance(loader._iterator, _MultiProcessingDataLoaderIter)
+    (old,) = loader._iterator._workers
+    loader._iterator._shutdown_workers()
+    loader._iterator = None
+    assert old.exitcode == 0
+    assert values(loader) == [[0], [1]]
+    assert loader._iterator._workers[0].pid != old.pid
 
 
 def test_dl_46_a_worker_can_be_terminated(loader_class: Loader) -> None:

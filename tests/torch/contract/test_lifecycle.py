@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_support import Call, Numbers, Stream, error_of, is_gone, values, wait_until, worker_id
+from contract_support import Call, Numbers, Stream, error_of, is_gone, only_zenith, values, wait_until, worker_id
 from torch.utils.data import Dataset
 
 Loader = type[torch.utils.data.DataLoader]
@@ -32,6 +34,10 @@ class Counting(Dataset):
 
     def __len__(self) -> int:
         return 2
+
+
+def fail(index: int) -> None:
+    raise ValueError(f"sample {index}")
 
 
 def slow_in_worker_one(index: int) -> int:
@@ -109,6 +115,24 @@ def test_dl_42_persistent_workers_leave_with_the_loader(loader_class: Loader) ->
         assert worker.exitcode == 0
 
 
+@only_zenith
+def test_dl_42_an_error_of_a_worker_holds_up_nothing(loader_class: Loader) -> None:
+    """Torch's errors hold the iterator in a cycle, and one that the garbage collector finds waits five seconds."""
+    workers: list[Any] = []
+
+    def use() -> None:
+        iterator = iter(loader_class(Call(fail), num_workers=1))
+        workers.extend(iterator._workers)
+        with contextlib.suppress(ValueError):
+            next(iterator)
+
+    started = time.monotonic()
+    use()
+    gc.collect()
+    assert time.monotonic() - started < 2
+    assert [worker.exitcode for worker in workers] == [0]
+
+
 def test_dl_42_nothing_is_left_behind(loader_class: Loader) -> None:
     """No process, no thread, and no file descriptor, over many iterators."""
 
@@ -121,8 +145,6 @@ def test_dl_42_nothing_is_left_behind(loader_class: Loader) -> None:
         next(iterator)
 
     def open_files() -> list[str]:
-        import os
-
         return os.listdir("/proc/self/fd")
 
     use()

@@ -1,18 +1,16 @@
-"""DL-58 to DL-61: pinning. Most of it is seen without an accelerator, by pretending that there is one."""
+"""DL-58 and DL-59 (and DL-39 with it): pinning. Most of it is seen without an accelerator, by pretending that there is one."""
 
 from __future__ import annotations
 
-import collections
 import re
 import threading
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from contract_support import Call, Numbers, check_often, error_of, identity, values
-from torch.nn.utils.rnn import pack_sequence
-from torch.utils.data import Dataset
+from contract_samples import is_marked, pin
+from contract_support import Call, Numbers, check_often, error_of, values
 
 Loader = type[torch.utils.data.DataLoader]
 
@@ -24,35 +22,9 @@ OLD_DEVICE = (
     "pin_memory_device is deprecated, the current accelerator will be used as the device,"
     "ignore pin_memory_device='cuda'."
 )
-DEVICE = 3
+DEVICE = 3  # As the fixture `pinned` has it.
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 both = pytest.mark.parametrize("workers", [0, 1])
-
-
-class Pair(NamedTuple):
-    x: Any
-    y: Any
-
-
-class Triple(tuple):
-    pass
-
-
-class Row(list):
-    extra = "none"
-
-
-class Fields(dict):
-    extra = "none"
-
-
-class Batch:
-    def __init__(self, value: torch.Tensor) -> None:
-        self.value = value
-
-    def pin_memory(self) -> str:
-        return f"pinned {self.value.tolist()}"
 
 
 class Refusing:
@@ -65,17 +37,6 @@ class Deadly:
         raise SystemExit
 
 
-class Samples(Dataset):
-    def __init__(self, *samples: Any) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-
 def fail(_: int) -> None:
     raise ValueError("of the dataset")
 
@@ -83,36 +44,6 @@ def fail(_: int) -> None:
 @pytest.fixture
 def nothing_to_pin_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Pretends that there is an accelerator; tells where each tensor was pinned, and gives it the mark ``is_marked``."""
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: DEVICE)
-    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda index: calls.append({"device": index}))
-
-    def pin(tensor: torch.Tensor) -> torch.Tensor:
-        with open(f"/proc/self/task/{threading.get_native_id()}/comm") as file:
-            name = file.read().strip()
-        calls.append({"thread": threading.current_thread(), "name": name, "threads": torch.get_num_threads()})
-        result = tensor.clone()
-        result.is_marked = True
-        return result
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin, raising=False)
-    return calls
-
-
-def is_marked(value: Any) -> bool:
-    return getattr(value, "is_marked", False)
-
-
-def pin(loader_class: Loader, workers: int, sample: Any) -> Any:
-    loader = loader_class(Samples(sample), batch_size=None, collate_fn=identity, num_workers=workers, pin_memory=True)
-    return next(iter(loader))
 
 
 @both
@@ -222,66 +153,3 @@ def test_dl_39_a_late_batch_with_pinning(loader_class: Loader, pinned: list[Any]
     assert str(error) == "DataLoader timed out after 0.3 seconds"
     gate.set()
     assert values(iterator) == [[0], [1]]
-
-
-@both
-def test_dl_60_tensors_and_what_pins_itself(loader_class: Loader, workers: int, pinned: list[Any]) -> None:
-    assert is_marked(pin(loader_class, workers, torch.ones(2)))
-    assert pin(loader_class, workers, Batch(torch.ones(2))) == "pinned [1.0, 1.0]"
-    packed = pin(loader_class, workers, pack_sequence([torch.ones(3), torch.ones(2)]))
-    assert type(packed) is torch.nn.utils.rnn.PackedSequence
-    assert is_marked(packed.data)
-
-
-@both
-@pytest.mark.parametrize("sample", ["text", b"bytes", 3, 2.5, None, {1, 2}], ids=repr)
-def test_dl_60_what_is_left_alone(loader_class: Loader, workers: int, sample: Any, pinned: list[Any]) -> None:
-    got = pin(loader_class, workers, sample)
-    assert got == sample
-    assert type(got) is type(sample)
-
-
-@both
-def test_dl_60_collections(loader_class: Loader, workers: int, pinned: list[Any]) -> None:
-    ones = torch.ones(2)
-    fields, row = Fields(a=ones, b="x"), Row([ones, "x"])
-    fields.extra = row.extra = "kept"
-    got = pin(loader_class, workers, fields)
-    assert (type(got), got.extra, is_marked(got["a"]), got["b"]) == (Fields, "kept", True, "x")
-    got = pin(loader_class, workers, row)
-    assert (type(got), got.extra, is_marked(got[0]), got[1]) == (Row, "kept", True, "x")
-    got = pin(loader_class, workers, Pair(ones, "x"))
-    assert (type(got), is_marked(got.x), got.y) == (Pair, True, "x")
-    # Unlike in collation, a tuple stays one.
-    for kind in (tuple, Triple, list, collections.deque):
-        got = pin(loader_class, workers, kind([ones, "x"]))
-        assert (type(got), is_marked(got[0]), got[1]) == (kind, True, "x")
-    got = pin(loader_class, workers, {"deep": [(ones, {"er": ones})]})
-    assert is_marked(got["deep"][0][0])
-    assert is_marked(got["deep"][0][1]["er"])
-    assert pin(loader_class, workers, range(2)) == [0, 1]
-
-
-@both
-def test_dl_60_the_datasets_own_collections_are_copied(loader_class: Loader, workers: int, pinned: list[Any]) -> None:
-    sample = {"a": torch.ones(2), "b": [torch.ones(2)]}
-    got = pin(loader_class, workers, sample)
-    assert got is not sample
-    assert got["b"] is not sample["b"]
-    assert not is_marked(sample["a"])
-    assert not is_marked(sample["b"][0])
-
-
-@needs_gpu
-@both
-def test_dl_61_batches_are_pinned(loader_class: Loader, workers: int) -> None:
-    for batch in loader_class(Samples(torch.ones(3), torch.ones(3)), num_workers=workers, pin_memory=True):
-        assert batch.is_pinned()
-
-
-@needs_gpu
-def test_dl_61_tensors_that_are_pinned_or_on_the_device(loader_class: Loader) -> None:
-    ready = torch.ones(3).pin_memory()
-    assert pin(loader_class, 0, ready) is ready
-    with pytest.raises(RuntimeError, match="only dense CPU tensors can be pinned"):
-        pin(loader_class, 0, torch.ones(3, device="cuda"))

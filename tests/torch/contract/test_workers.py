@@ -79,6 +79,10 @@ def process(_: int) -> dict[str, Any]:
     }
 
 
+def where(_: Any) -> int:
+    return os.getpid()
+
+
 def kill_oneself(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -109,6 +113,12 @@ def test_dl_30_what_a_worker_knows(loader_class: Loader) -> None:
         for part in (f"id={worker}", "num_workers=2", f"seed={seed}", "dataset="):
             assert part in seen["repr"]
     assert dataset.note == "unset"
+
+
+def test_dl_30_samples_are_loaded_and_collated_in_the_worker(loader_class: Loader) -> None:
+    iterator = iter(loader_class(Call(where, 4), batch_size=2, num_workers=2, collate_fn=lambda b: (*b, os.getpid())))
+    assert list(iterator) == [(worker.pid,) * 3 for worker in iterator._workers]
+    assert list(loader_class(Call(where, 2), batch_size=2, collate_fn=where)) == [os.getpid()]
 
 
 def test_dl_31_the_three_generators_are_seeded_for_each_worker(loader_class: Loader) -> None:
