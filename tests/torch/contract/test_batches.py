@@ -103,11 +103,8 @@ def test_dl_63_a_batch_is_no_view_of_the_dataset(loader_class: Loader) -> None:
     assert source.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-@both
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 def test_dl_64_a_batch_that_is_dropped_is_gone(loader_class: Loader, workers: int, persistent: bool) -> None:
-    if persistent and not workers:
-        pytest.skip("persistent_workers needs workers")
     iterator = iter(loader_class(Call(field, 12), batch_size=2, num_workers=workers, persistent_workers=persistent))
     for _ in range(6):
         batch = next(iterator)

@@ -137,6 +137,7 @@ def test_dl_59_an_error_of_a_worker_passes_through(loader_class: Loader, pinned:
     assert pinned == [{"device": DEVICE}]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dl_59_a_thread_that_dies(loader_class: Loader, pinned: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     check_often(monkeypatch)
     error = error_of(pin, loader_class, 1, Deadly())
