@@ -151,10 +151,10 @@ def in_a_fork(function: Callable[[], str], seconds: float = 20) -> str:
         os.close(read)
 
 
-def check_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets torch's iterators look every 0.2 s whether what they wait for still lives, not every five."""
+def check_often(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
+    """Lets torch's iterators look more often than every five seconds whether what they wait for still lives."""
     waiting = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
-    monkeypatch.setattr(waiting, "__defaults__", (0.2,))
+    monkeypatch.setattr(waiting, "__defaults__", (seconds,))
 
 
 def is_gone(pid: int) -> bool:

@@ -73,8 +73,7 @@ def test_dl_23_without_a_length(loader_class: Loader) -> None:
             len(loader)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("batch", [None, 1, 2])
+@pytest.mark.parametrize(("workers", "batch"), [(0, None), (0, 1), (0, 2), (1, 2)])
 def test_dl_24_every_batch_beyond_the_length_warns(loader_class: Loader, workers: int, batch: int | None) -> None:
     dataset = SizedStream(4 * (batch or 1), length=2)
     loader = loader_class(dataset, batch_size=batch, num_workers=workers)

@@ -82,10 +82,12 @@ def test_dl_34_every_start_method_works(loader_class: Loader, method: str) -> No
         multiprocessing_context=multiprocessing.get_context(method) if method == "fork" else method,
         worker_init_fn=dataset.start,
     )
+    iterators = {}
     for note in ("first", "second") if method == "spawn" else ("first",):
-        # A fresh copy at each epoch (DL-43).
+        # Each iterator has a copy of its own time (DL-43).
         dataset.note = note
-        iterator = iter(loader)
+        iterators[note] = iter(loader)
+    for note, iterator in iterators.items():
         seed = iterator._base_seed
         batch = next(iterator)
         assert batch["worker"].tolist() == [0, 0]

@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zenith_torch
 from contract_support import Call, Numbers, identity, is_gone, wait_until
 from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data._utils import worker as torch_worker
@@ -213,22 +213,29 @@ def test_dl_32_a_fatal_signal_says_so(
     assert f"ERROR: Unexpected {text}" in capfd.readouterr().err
 
 
-def test_dl_32_workers_end_when_their_parent_is_killed(loader_class: Loader) -> None:
-    read, write = os.pipe()
-    parent = os.fork()
-    if parent == 0:
-        try:
-            iterator = iter(loader_class(Numbers(100), num_workers=2))
-            next(iterator)
-            os.write(write, " ".join(str(worker.pid) for worker in iterator._workers).encode())
-            signal.pause()
-        finally:
-            os._exit(1)
-    workers = [int(pid) for pid in os.read(read, 100).split()]
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    os.close(read)
-    os.close(write)
-    assert len(workers) == 2
-    # They look every five seconds.
-    assert wait_until(lambda: all(is_gone(pid) for pid in workers), 8), sys.version
+@pytest.fixture(scope="module")
+def orphans() -> dict[Loader, list[int]]:
+    """Workers of either loader whose parents were killed, at one time for all, because they look every five seconds."""
+    left = {}
+    for loader_class in (torch.utils.data.DataLoader, zenith_torch.DataLoader):
+        read, write = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            try:
+                iterator = iter(loader_class(Numbers(100), num_workers=2))
+                next(iterator)
+                os.write(write, " ".join(str(worker.pid) for worker in iterator._workers).encode())
+                signal.pause()
+            finally:
+                os._exit(1)
+        left[loader_class] = [int(pid) for pid in os.read(read, 100).split()]
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        os.close(read)
+        os.close(write)
+    return left
+
+
+def test_dl_32_workers_end_when_their_parent_is_killed(loader_class: Loader, orphans: dict[Loader, list[int]]) -> None:
+    assert len(orphans[loader_class]) == 2
+    assert wait_until(lambda: all(is_gone(pid) for pid in orphans[loader_class]), 8)
