@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch.utils.data
 import zenith_torch
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 # Datasets are unpickled in spawned workers, which find this folder in the path that they inherit.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -61,7 +62,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _time_limit() -> Iterator[None]:
+def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that hangs fails; one that hangs where no signal handler runs ends the run, and says where it stood."""
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
@@ -69,7 +70,9 @@ def _time_limit() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, SECONDS_MAX)
-    faulthandler.dump_traceback_later(2 * SECONDS_MAX, exit=True)
+    # The standard error of before pytest captured it.
+    errors = request.config.stash.get(fault_handler_stderr_fd_key, 2)
+    faulthandler.dump_traceback_later(2 * SECONDS_MAX, exit=True, file=errors)
     try:
         yield
     finally:

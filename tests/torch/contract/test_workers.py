@@ -228,11 +228,11 @@ def orphans() -> dict[Loader, list[int]]:
                 signal.pause()
             finally:
                 os._exit(1)
+        os.close(write)
         left[loader_class] = [int(pid) for pid in os.read(read, 100).split()]
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
         os.close(read)
-        os.close(write)
     return left
 
 
