@@ -17,7 +17,13 @@ BATCHES = 6
 def shuffled(loader_class: Loader, workers: int, **more: Any) -> Any:
     generator = torch.Generator().manual_seed(5)
     options = {"batch_size": 2, "shuffle": True, "generator": generator, "num_workers": workers}
-    return loader_class(Numbers(SIZE), **{**options, **more})
+    return stateful(loader_class(Numbers(SIZE), **{**options, **more}))
+
+
+def stateful(loader: Any) -> Any:
+    """The loader, if it has a state; asked first of all, so that one without it starts no workers."""
+    assert loader.state_dict() is not None
+    return loader
 
 
 def take(iterator: Any, count: int) -> list[list[int]]:

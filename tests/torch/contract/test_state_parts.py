@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_states import SIZE, shuffled, take
+from contract_states import SIZE, shuffled, stateful, take
 from contract_support import CountingSampler, Numbers, only_zenith, values
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -78,11 +78,11 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 @only_zenith
 @both
 def test_dl_67_a_datasets_own_state_is_used(loader_class: Loader, workers: int) -> None:
-    loader = loader_class(StatefulStream(SIZE), batch_size=None, num_workers=workers)
+    loader = stateful(loader_class(StatefulStream(SIZE), batch_size=None, num_workers=workers))
     iterator = iter(loader)
     assert [next(iterator) for _ in range(4)] == [0, 1, 2, 3]
     state = loader.state_dict()
-    again = loader_class(dataset := StatefulStream(SIZE), batch_size=None, num_workers=workers)
+    again = stateful(loader_class(dataset := StatefulStream(SIZE), batch_size=None, num_workers=workers))
     again.load_state_dict(state)
     assert list(again) == list(range(4, SIZE))
     if workers == 0:
@@ -93,11 +93,11 @@ def test_dl_67_a_datasets_own_state_is_used(loader_class: Loader, workers: int) 
 @only_zenith
 @both
 def test_dl_67_without_a_state_of_its_own_a_stream_is_fast_forwarded(loader_class: Loader, workers: int) -> None:
-    loader = loader_class(PlainStream(), batch_size=2, num_workers=workers)
+    loader = stateful(loader_class(PlainStream(), batch_size=2, num_workers=workers))
     expected = values(loader)
     iterator = iter(loader)
     take(iterator, 3)
-    again = loader_class(PlainStream(), batch_size=2, num_workers=workers)
+    again = stateful(loader_class(PlainStream(), batch_size=2, num_workers=workers))
     again.load_state_dict(loader.state_dict())
     assert values(again) == expected[3:]
 
@@ -109,11 +109,11 @@ def test_dl_67_samplers_with_and_without_a_state(
     loader_class: Loader, workers: int, kind: type[CountingSampler]
 ) -> None:
     keys = [3, 1, 4, 0, 5, 9, 2, 6]
-    loader = loader_class(Numbers(10), batch_size=2, sampler=kind(keys), num_workers=workers)
+    loader = stateful(loader_class(Numbers(10), batch_size=2, sampler=kind(keys), num_workers=workers))
     iterator = iter(loader)
     take(iterator, 2)
     sampler = kind(keys)
-    again = loader_class(Numbers(10), batch_size=2, sampler=sampler, num_workers=workers)
+    again = stateful(loader_class(Numbers(10), batch_size=2, sampler=sampler, num_workers=workers))
     again.load_state_dict(loader.state_dict())
     assert values(again) == [[5, 9], [2, 6]]
     assert sampler.drawn == (4 if kind is StatefulSampler else 8)

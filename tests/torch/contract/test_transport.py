@@ -87,6 +87,7 @@ def test_dl_63_tensors(loader_class: Loader) -> None:
         assert got[name].is_shared() == reference[name].is_shared(), name
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_dl_63_sparse_tensors(loader_class: Loader) -> None:
     eye = torch.eye(4)
     got = sent(loader_class, [eye.to_sparse(), eye.to_sparse().coalesce()])
