@@ -38,12 +38,16 @@ class Verdict:
 
 
 def as_dataset(dataset: Any, source: Any) -> Any:
-    """The dataset that the arguments mean: a path, glob or list of paths is opened by its format."""
+    """The dataset that the arguments mean: a path or glob is opened by its format, and a list of them where it is ``source``.
+
+    A list of texts in the place of the dataset is a dataset, as it is for torch.
+    """
     if (dataset is None) == (source is None):
         raise TypeError("give either a dataset (or a path) or source=, not both and not neither")
     given = dataset if source is None else source
     is_path = isinstance(given, (str, os.PathLike))
-    if is_path or (isinstance(given, list) and given and all(isinstance(p, (str, os.PathLike)) for p in given)):
+    paths = given if dataset is None and isinstance(given, list) else []
+    if is_path or (paths and all(isinstance(path, (str, os.PathLike)) for path in paths)):
         return zenith.open(given)
     return given
 

@@ -25,25 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 LOADERS = {"torch": torch.utils.data.DataLoader, "zenith": zenith_torch.DataLoader}
 
-NO_STATE = "a loader has a state on the native path only"
 NOT_YET: dict[str, str] = {
     "test_dl_38_outside_the_main_thread_it_is_an_error_at_once": "dead workers are looked for every five seconds there",
     "test_dl_42_an_error_of_a_worker_holds_up_nothing": "torch's error holds the iterator",
-    "test_dl_52_a_list_of_texts_is_a_dataset": "a list of texts is taken for a list of paths",
-    "test_dl_66_the_state_before_the_first_batch": NO_STATE,
-    "test_dl_66_a_load_continues_where_the_state_was_taken": NO_STATE,
-    "test_dl_66_after_the_end_comes_a_new_epoch": NO_STATE,
-    "test_dl_66_an_empty_state_is_a_fresh_start": NO_STATE,
-    "test_dl_66_a_load_is_for_the_next_iterator": NO_STATE,
-    "test_dl_67_a_datasets_own_state_is_used": NO_STATE,
-    "test_dl_67_without_a_state_of_its_own_a_stream_is_fast_forwarded": NO_STATE,
-    "test_dl_67_samplers_with_and_without_a_state": NO_STATE,
-    "test_dl_67_how_often_workers_tell_their_state": NO_STATE,
-    "test_dl_67_the_state_can_be_json": NO_STATE,
-    "test_dl_67_loaders_do_not_share_a_state": NO_STATE,
-    "test_dl_67_another_number_of_workers_can_go_on": NO_STATE,
-    "test_dl_67_out_of_order_nothing_is_lost": NO_STATE,
-    "test_dl_68_the_state_is_of_what_was_handed_out": NO_STATE,
 }
 """Test (its name for all cases of ours, or with the case in brackets) and why ours fails it today."""
 
