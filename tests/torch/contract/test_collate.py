@@ -75,7 +75,7 @@ def test_dl_52_numbers(loader_class: Loader, workers: int, samples: list[Any], d
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float64", "bool"])
 def test_dl_52_arrays(loader_class: Loader, workers: int, dtype: str) -> None:
-    arrays = [np.arange(6, dtype=dtype).reshape(2, 3), np.ones((2, 3), dtype)]
+    arrays = [np.arange(6).reshape(2, 3).astype(dtype), np.ones((2, 3), dtype)]
     assert_tensor(batch_of(loader_class, workers, *arrays), np.stack(arrays), getattr(torch, dtype))
 
 

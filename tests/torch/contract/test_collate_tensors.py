@@ -125,14 +125,14 @@ def test_dl_57_a_float_after_an_int(loader_class: Loader, workers: int) -> None:
 
 
 def test_dl_57_channels_last(loader_class: Loader, workers: int) -> None:
-    image = torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)[0]
-    batch = batch_of(loader_class, workers, image, image)
-    assert torch.equal(batch[0], image)
-    assert torch.equal(batch[1], image)
-    # Exactly what `stack` does in either place.
-    expected = torch.stack([image, image]).stride() if workers == 0 else torch.empty(2, 2, 3, 4).stride()
-    assert batch.stride() == expected
+    images = torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    batch = batch_of(loader_class, workers, images, images)
+    assert torch.equal(batch, torch.stack([images, images]))
+    # A worker writes into memory that it has laid out before it looks at the strides.
+    assert batch.stride() == (torch.stack([images, images]).stride() if workers == 0 else (24, 24, 12, 4, 1))
     assert batch.is_contiguous() is (workers > 0)
+    # A single image of such strides says nothing of channels, and is laid out anew by `stack` too.
+    assert batch_of(loader_class, workers, images[0], images[0]).is_contiguous()
 
 
 @pytest.mark.parametrize(

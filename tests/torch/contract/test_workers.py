@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def test_dl_32_a_fatal_signal_says_so(
 
 
 @pytest.fixture(scope="module")
-def orphans() -> dict[Loader, list[int]]:
+def orphans() -> Iterator[dict[Loader, list[int]]]:
     """Workers of either loader whose parents were killed, at one time for all, because they look every five seconds."""
     left = {}
     for loader_class in (torch.utils.data.DataLoader, zenith_torch.DataLoader):
@@ -223,7 +224,8 @@ def orphans() -> dict[Loader, list[int]]:
         if parent == 0:
             try:
                 iterator = iter(loader_class(Numbers(100), num_workers=2))
-                next(iterator)
+                # Both have begun: a worker whose parent dies before it has looked who that is never ends, in torch.
+                next(iterator), next(iterator)
                 os.write(write, " ".join(str(worker.pid) for worker in iterator._workers).encode())
                 signal.pause()
             finally:
@@ -233,7 +235,9 @@ def orphans() -> dict[Loader, list[int]]:
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
         os.close(read)
-    return left
+    yield left
+    for pid in [pid for pids in left.values() for pid in pids if not is_gone(pid)]:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_dl_32_workers_end_when_their_parent_is_killed(loader_class: Loader, orphans: dict[Loader, list[int]]) -> None:
