@@ -195,6 +195,7 @@ ORDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "list": lambda: {"batch_size": BATCH, "sampler": [5, 3, 8, 1, 22, 9, 4, 17]},
     "batch list": lambda: {"batch_sampler": [[5, 3], [8], [1, 22, 9], [4, 17], [0]]},
     "eager": lambda: {"batch_size": BATCH, "sampler": Shuffler()},
+    "eager single": lambda: {"batch_size": None, "sampler": Shuffler()},
     "default generator": lambda: {
         "batch_size": BATCH,
         "sampler": data.RandomSampler(range(SIZE), generator=torch.default_generator),
@@ -253,7 +254,7 @@ def test_rest_is_that_of_the_unbroken_run(order: str, before: int, after: int) -
     unbroken = values(make(order, 3, before))
     everywhere = range(-1, len(unbroken) + 1)
     # What a sampler draws from the process before base_seed is only known once there is an iterator.
-    first = 0 if order == "eager" else -1
+    first = 0 if order == "eager single" else -1
     ends = {0: [first, len(unbroken) - 1], 1: [1], 2: [2, len(unbroken)]}[before]
     positions = everywhere[first + 1 :] if before == after == 0 else ends
     for at in positions:
@@ -355,6 +356,21 @@ def test_a_resumed_loader_leaves_the_global_generator_as_a_new_one(workers: int)
     values(loader)
     assert torch.equal(torch.get_rng_state(), expected)
     assert values(loader) == following
+
+
+@pytest.mark.parametrize("order", ["lazy", "eager", "eager single"])
+def test_other_samplers_draws_are_put_back(order: str) -> None:
+    """Resumed, they draw from the states that were noted, and the program's generators see base_seed drawn alone."""
+    _, state = broken(order, 3, 0, 2)
+    loader = make(order, 99, 0)
+    python, numpys = random.getstate(), np.random.get_state()[1].tolist()
+    torch.empty((), dtype=torch.int64).random_()
+    expected = torch.get_rng_state()
+    loader = make(order, 99, 0)
+    loader.load_state_dict(state)
+    values(loader)
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == (python, numpys)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
