@@ -175,6 +175,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self._epoch = 0
         self._last_stats: dict[str, Any] = {}
         self._current: weakref.ref[NativeIter] | None = None
+        self._current_id = 0
+        self._dropped_at: int | None = None
         super().__init__(
             dataset,
             batch_size,
@@ -216,7 +218,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             self._epoch = epoch
             pin = self.pin_memory and torch.accelerator.is_available()
             iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
-        self._current = weakref.ref(iterator)
+        self._current, self._current_id, self._dropped_at = weakref.ref(iterator), iterator._id, None
         return iterator
 
     def _get_iterator(self) -> Any:
@@ -319,6 +321,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             if isinstance(self.sampler, PlanSampler) and not self.sampler.epoch_was_set:
                 self.sampler.epoch = self._epoch
 
+    def _on_dropped(self, iterator_id: int, position: int) -> None:
+        if iterator_id == self._current_id:
+            self._dropped_at = position
+
     def _warn_about_pinning(self) -> None:
         if self.pin_memory and not torch.accelerator.is_available():
             warnings.warn(
@@ -328,8 +334,13 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iterator; from then on it no longer advances by itself."""
-        self._loaded_state = None
+        """Chooses the epoch of the next iterator; from then on it no longer advances by itself.
+
+        A loaded state of that epoch stays: programs that resume call this as those that begin do. One of another is dropped.
+        """
+        if self._loaded_state is not None and self._loaded_state["epoch"] != epoch:
+            self._loaded_state = None
+        self._dropped_at = None
         self._epoch = epoch
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.set_epoch(epoch)
@@ -347,7 +358,12 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         if self._loaded_state is not None:
             return dict(self._loaded_state)
         current = None if self._current is None else self._current()
-        epoch, position = self._place() if current is None else (self._epoch, current.position)
+        if current is not None:
+            epoch, position = self._epoch, current.position
+        elif self._dropped_at is not None:
+            epoch, position = self._epoch, self._dropped_at
+        else:
+            epoch, position = self._place()
         state: dict[str, Any] = json.loads(self._engine().state(epoch, position))
         return state
 
@@ -361,7 +377,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             self._resume.load(self, state_dict)
             return
         self._engine_loader = None
-        self._current = None
+        self._current = self._dropped_at = None
         if not state_dict:
             self._loaded_state, self._epoch = None, 0
             return

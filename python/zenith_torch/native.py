@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
 from zenith import _engine
 from zenith.datasets import FieldInfo
-from zenith.errors import InvalidArgumentError
+from zenith.errors import InvalidArgumentError, ZenithError
 from zenith.values import varying_values
 
 from zenith_torch import exits
@@ -30,6 +31,7 @@ class NativeIter:
     def __init__(
         self, loader: DataLoader[Any], engine: _engine.Epoch, schema: tuple[FieldInfo, ...], pin: bool
     ) -> None:
+        self._done = True
         self._loader = loader
         self._engine = engine
         self._id = engine.id
@@ -100,6 +102,13 @@ class NativeIter:
         """Stops the threads; tensors stay valid."""
         self._last_stats = self.stats()
         self._engine.close()
+
+    def __del__(self) -> None:
+        # Left in the midst of an epoch, by `break` say: the loader's state is still that of the batches handed out.
+        if not self._done:
+            # In a forked child the iterator is the parent's, and so is its place.
+            with suppress(ZenithError):
+                self._loader._on_dropped(self._id, self.position)
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("an iterator under way cannot be pickled; pickle the DataLoader or its state_dict()")

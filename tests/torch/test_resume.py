@@ -63,6 +63,43 @@ def test_exact_for_workers_and_worlds(
     assert woven(head, 0) + woven(rest, state["position"] % after) == unbroken
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_after_a_break_is_that_of_the_batches_taken(
+    dataset: zenith.Parquet, unbroken: list[int], workers: int
+) -> None:
+    loader = DataLoader(dataset, batch_size=64, num_workers=workers, **OPTIONS)
+    for index, _ in enumerate(loader):
+        if index == 4:
+            break
+    state = loader.state_dict()
+    assert state["position"] == 5 * 64
+    again = DataLoader(dataset, batch_size=64, num_workers=workers, **OPTIONS)
+    again.load_state_dict(state)
+    assert [i for batch in again for i in batch["id"].tolist()] == unbroken[5 * 64 :]
+    # Without a load the next iterator begins the epoch anew, as torch's does; the one before it has no say any more.
+    first, second = iter(loader), iter(loader)
+    next(second)
+    del first
+    assert loader.state_dict()["position"] == 64
+    del second
+    assert loader.state_dict()["position"] == 64
+    assert next(iter(loader))["id"].tolist() == unbroken[:64]
+
+
+def test_set_epoch_keeps_a_loaded_state_of_that_epoch(dataset: zenith.Parquet, unbroken: list[int]) -> None:
+    loader = DataLoader(dataset, batch_size=64, **OPTIONS)
+    list(itertools.islice(loader, 3))
+    state = loader.state_dict()
+    for epoch, start in ((0, 3 * 64), (1, 0)):
+        again = DataLoader(dataset, batch_size=64, **OPTIONS)
+        again.load_state_dict(state)
+        again.set_epoch(epoch)
+        assert again.state_dict()["position"] == start
+        found = [i for batch in again for i in batch["id"].tolist()]
+        assert (found == unbroken[start:]) == (epoch == 0)
+        assert len(found) == len(unbroken) - start
+
+
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_state_after_every_batch(dataset: zenith.Parquet, unbroken: list[int], workers: int) -> None:
     loader = DataLoader(dataset, batch_size=700, num_workers=workers, **OPTIONS)
