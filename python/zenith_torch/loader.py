@@ -15,12 +15,12 @@ import zenith
 from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
-from zenith_torch import exits
+from zenith_torch import exits, randomness
 from zenith_torch.native import NativeIter
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
 from zenith_torch.resume import Resume, check_every
-from zenith_torch.sampler import PlanSampler, draw_seed
+from zenith_torch.sampler import PlanSampler
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -211,7 +211,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self._warn_about_pinning()
         with exits.aside():
             # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
-            torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+            randomness.draw(self.generator)
             engine = self._engine()
             epoch, position = self._place()
             self._loaded_state = None
@@ -308,7 +308,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         elif self._verdict.order.seed is not None:
             seed = self._verdict.order.seed
         elif isinstance(self.sampler, RandomSampler) and world == 1:
-            seed = self.seed = draw_seed()
+            seed = self.seed = randomness.draw()
         else:
             seed = 0
         return seed % 2**64

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 import zenith
 from torch.utils.data import DistributedSampler
 from zenith import _engine
 
+from zenith_torch import randomness
 from zenith_torch.ranks import Ranks
 from zenith_torch.views import native_view
 
@@ -78,7 +78,7 @@ class PlanSampler(DistributedSampler[int]):
     def seed(self) -> int:  # type: ignore[override]
         """Seed of the order; drawn at the first look if none was given."""
         if self._seed is None:
-            self._seed = draw_seed() if self.shuffle and self.num_replicas == 1 else 0
+            self._seed = randomness.draw() if self.shuffle and self.num_replicas == 1 else 0
         return self._seed
 
     @property
@@ -130,8 +130,3 @@ class PlanSampler(DistributedSampler[int]):
             yield from indices
             start += world * len(indices)
             left -= len(indices)
-
-
-def draw_seed() -> int:
-    """One draw from torch's global generator, as ``RandomSampler`` makes it."""
-    return int(torch.empty((), dtype=torch.int64).random_().item())
