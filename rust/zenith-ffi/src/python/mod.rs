@@ -1,5 +1,6 @@
 //! The Python module `zenith._engine`: its list of members is its whole interface.
 
+mod arena;
 mod dataset;
 mod errors;
 mod info;
@@ -11,6 +12,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _engine {
+    #[pymodule_export]
+    use super::arena::{ArenaReader, ArenaWriter, create_arena};
     #[pymodule_export]
     use super::dataset::Dataset;
     #[pymodule_export]
