@@ -15,6 +15,7 @@ from zenith_torch.fetch import gathering
 from zenith_torch.indices import Indices
 from zenith_torch.place import Origin, Place
 from zenith_torch.plan import Plan
+from zenith_torch.process.context import Context, WithContext
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
     """Torch's iterator over worker processes."""
 
     _last_worker = 0
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        super().__init__(WithContext(loader, Context(loader.multiprocessing_context)))  # type: ignore[arg-type]
 
     def _reset(self, loader: DataLoader[Any], first_iter: bool = False) -> None:
         if first_iter:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract_samples import Samples, batch_of, failure
-from contract_support import Call, identity
+from contract_support import Call, identity, is_in_shared_memory
 from torch.utils.data import TensorDataset, get_worker_info
 
 Loader = type[torch.utils.data.DataLoader]
@@ -31,10 +31,10 @@ def three_fields(index: int) -> dict[str, Any]:
 
 def test_dl_51_batches_of_workers_are_in_shared_memory(loader_class: Loader, workers: int) -> None:
     (batch,) = loader_class(Call(three_fields, 4), batch_size=4, num_workers=workers)
-    assert {name: value.is_shared() for name, value in batch.items()} == dict.fromkeys(batch, workers > 0)
+    assert {name: is_in_shared_memory(value) for name, value in batch.items()} == dict.fromkeys(batch, workers > 0)
     assert torch.equal(batch["tensor"], torch.arange(4)[:, None].expand(4, 3))
     (nested,) = loader_class(TensorDataset(torch.arange(4), torch.ones(4, 2)), batch_size=4, num_workers=workers)
-    assert [value.is_shared() for value in nested] == [workers > 0] * 2
+    assert [is_in_shared_memory(value) for value in nested] == [workers > 0] * 2
 
 
 def test_dl_51_the_default_function_writes_into_shared_memory_itself(loader_class: Loader, workers: int) -> None:
@@ -48,7 +48,7 @@ def test_dl_51_so_is_whatever_else_a_worker_sends(loader_class: Loader, workers:
         Samples(torch.ones(2), torch.zeros(2)), batch_size=2, collate_fn=identity, num_workers=workers
     )
     (samples,) = loader
-    assert [sample.is_shared() for sample in samples] == [workers > 0] * 2
+    assert [is_in_shared_memory(sample) for sample in samples] == [workers > 0] * 2
     assert [sample.tolist() for sample in samples] == [[1, 1], [0, 0]]
 
 
