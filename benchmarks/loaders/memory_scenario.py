@@ -1,13 +1,16 @@
-"""What does a loader hold? Its peak against torch's, its growth over 20 epochs, and the price of keeping every `y`."""
+"""What does a loader hold? Its peak against torch's, its growth over epochs, and the price of keeping every `y`."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.loaders.contender import all_contenders
+from benchmarks.loaders.contender import Feed, all_contenders
+from benchmarks.loaders.contenders.torch_iterable import TorchFeed
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.python_datasets import IMAGE_SHAPE, WORKS, open_loader
 from benchmarks.loaders.special import verdict, zenith_missing
 
 PEAKS: tuple[str, ...] = (
@@ -18,7 +21,15 @@ PEAKS: tuple[str, ...] = (
 )
 PEAK_BAR_OF_TORCH = 0.75
 EPOCHS = 20
+PYTHON_EPOCHS = 10
 GROWTH_BAR_MIB = 8.0
+PYTHON_GROWTH = (
+    ("python-dict", True, 200, GROWTH_BAR_MIB),
+    ("python-dict", False, 200, GROWTH_BAR_MIB),
+    # One batch: how many of these are on their way may differ by one from sample to sample.
+    ("python-images", True, 32, WORKS["python-images"].batch_size * math.prod(IMAGE_SHAPE) * 4 / (1 << 20)),
+)
+"""Python datasets with 2 worker processes: (work, whether the workers persist, batches of an epoch, bar in MiB)."""
 KEEPING_SHARE_MAX = 1.1
 """What keeping every y may cost, as a share of y."""
 
@@ -35,13 +46,14 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     def add(title: str, mib: float, bar: float | None) -> None:
         rows.append([title, mib, bar, verdict(mib, bar)])
 
-    def sampled(scenario: str, name: str, epochs: int) -> dict[str, Any] | None:
+    def sampled(scenario: str, name: str, epochs: int, **more: Any) -> dict[str, Any] | None:
         job = {
             "mode": "memory_scenario",
             "scenario": scenario,
             "contender": name,
             "epochs": epochs,
             "files": files.to_json(),
+            **more,
         }
         try:
             return run_child(job, sample_memory=True)
@@ -71,6 +83,12 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
                 more_mib,
                 KEEPING_SHARE_MAX * y_mib,
             )
+        for work, persistent, batches, bar_mib in PYTHON_GROWTH:
+            name = f"zenith-{work}-w2"
+            found = sampled("python", name, PYTHON_EPOCHS, work=work, persistent=persistent, batches=batches)
+            if found is not None:
+                workers = "the same workers" if persistent else "new workers in each"
+                add(f"growth over {PYTHON_EPOCHS} epochs, {workers}: {name}", growth_mib(found), bar_mib)
     result: dict[str, Any] = {
         "title": "Memory beyond the imports (anonymous + shared, whole process tree)",
         "columns": ["what", "MiB", "bar MiB", ""],
@@ -98,18 +116,22 @@ def growth_mib(found: dict[str, Any]) -> float:
 
 
 def child(files: Files, job: dict[str, Any], wait_for_go: Callable[[], None]) -> dict[str, Any]:
-    """Takes epochs and drops the batches, or keeps the `y` of each."""
+    """Takes epochs and drops the batches, or keeps the `y` of each; "python" is "drop" with epochs of its own."""
     contender = all_contenders()[job["contender"]]
     contender.import_all()
     wait_for_go()
     started_s = time.perf_counter()
-    feed = contender.open(files)
+    if job["scenario"] == "python":
+        length = job["batches"] * WORKS[job["work"]].batch_size
+        feed: Feed = TorchFeed(open_loader("zenith_torch", job["work"], length, persistent_workers=job["persistent"]))
+    else:
+        feed = contender.open(files)
     kept: list[Any] = []
     ends_s = []
     for epoch in range(job["epochs"]):
-        for _, y in feed.epoch(epoch):
+        for batch in feed.epoch(epoch):
             if job["scenario"] == "keep-y":
-                kept.append(y)
+                kept.append(batch[1])
         ends_s.append(time.perf_counter() - started_s)
     kept_bytes = sum(y.numel() * y.element_size() for y in kept)
     return {"epochs": job["epochs"], "epoch_ends_s": ends_s, "kept_mib": kept_bytes / (1 << 20)}
