@@ -18,7 +18,7 @@ LARGE_VALUES = 512 << 10
 CASES = (*((tensors, SMALL_VALUES) for tensors in (2, 29, 114)), (2, LARGE_VALUES))
 PACKAGES = {"Zenith": "zenith_torch", "torch": "torch.utils.data"}
 BAR_US, BAR_US_PER_TENSOR = 25.0, 0.5
-SECONDS_MAX = 6.0
+SECONDS_MAX = 4.0
 """Of one row: where batches take long to make, fewer are timed."""
 NEXTS_MIN = 50
 

@@ -13,7 +13,7 @@ from benchmarks.loaders.data import Files, warm
 from benchmarks.loaders.process import ChildError, run_child
 from benchmarks.loaders.python_datasets import WORKS
 
-BUDGET_S_MAX: dict[str, float] = {"tokens": 3.0, **dict.fromkeys(WORKS, 3.0)}
+BUDGET_S_MAX: dict[str, float] = {"tokens": 3.0, **dict.fromkeys(WORKS, 2.0)}
 """By work: token windows are drawn without end or by the ten thousands, and samples of Python datasets are all alike; this
 is enough for a steady figure."""
 
