@@ -43,8 +43,11 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     why = zenith_missing()
     torch_mib: float | None = None
 
-    def add(title: str, mib: float, bar: float | None) -> None:
-        rows.append([title, mib, bar, verdict(mib, bar)])
+    def add(title: str, mib: float | None, bar: float | None) -> None:
+        if mib is None:
+            problems.append(f"{title}: the epochs are too short for samples of the memory; use more --rows")
+        else:
+            rows.append([title, mib, bar, verdict(mib, bar)])
 
     def sampled(scenario: str, name: str, epochs: int, **more: Any) -> dict[str, Any] | None:
         job = {
@@ -97,22 +100,20 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
     return result | ({"error": "; ".join(problems)} if problems else {})
 
 
-def growth_mib(found: dict[str, Any]) -> float:
+def growth_mib(found: dict[str, Any]) -> float | None:
     """The largest sample of the last quarter of the epochs less that of as many epochs from the third on, in MiB.
 
     The first two epochs warm the allocator and are not growth. Both sides are of equally many epochs, because what the
-    allocator keeps from one epoch to the next goes up and down.
+    allocator keeps from one epoch to the next goes up and down. None where an epoch was over before a sample was taken.
     """
     ends_s: list[float] = found["epoch_ends_s"]
     count = max(1, len(ends_s) // 4)
 
-    def largest(first: int) -> float:
-        samples = [
-            size for at_s, size in found["memory_samples"] if ends_s[first - 1] < at_s <= ends_s[first - 1 + count]
-        ]
-        return max(samples, default=0)
+    def samples(first: int) -> list[int]:
+        return [size for at_s, size in found["memory_samples"] if ends_s[first - 1] < at_s <= ends_s[first - 1 + count]]
 
-    return (largest(len(ends_s) - count) - largest(2)) / (1 << 20)
+    early, late = samples(2), samples(len(ends_s) - count)
+    return (max(late) - max(early)) / (1 << 20) if early and late else None
 
 
 def child(files: Files, job: dict[str, Any], wait_for_go: Callable[[], None]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.handover import percentiles
 from benchmarks.loaders.special import verdict, zenith_missing
 
 LOADERS = {
     "python": "Python dataset, 2 worker processes, batches of 256",
     "native": "Parquet, 2 threads, batches of 4096",
 }
-STATE_MS_MAX = 1.0
+STATE_US_MAX = 1000.0
 EVERY_STEP_MAX = 1.03
 """An epoch with a state at every step may take this much of one without."""
 PYTHON_STEPS = 400
@@ -36,14 +37,14 @@ def measure(files: Files, quick: bool) -> dict[str, Any]:
         except ChildError as error:
             problems.append(f"{title}: {error}")
             continue
-        state = [found["p99_ms"], found["p50_ms"], STATE_MS_MAX, verdict(found["p50_ms"], STATE_MS_MAX)]
+        state = [found["p99_us"], found["p50_us"], STATE_US_MAX, verdict(found["p50_us"], STATE_US_MAX)]
         epoch = [found["ratio"], EVERY_STEP_MAX, verdict(found["ratio"], EVERY_STEP_MAX)]
-        rows.append([title, *state, *epoch])
+        rows.append([f"state: {title}", *state, *epoch])
     result: dict[str, Any] = {
         "title": "Cost of a state",
         "columns": [
-            *("loader, shuffled", "state_dict() p99 ms", "p50 ms", "bar ms", ""),
-            *("epoch with a state at every step ÷ without", "bar of the epoch", ""),
+            *("loader, shuffled", "state_dict() p99 µs", "p50 µs", "bar µs", ""),
+            *("epoch with a state at every step ÷ without", "bar of every step", ""),
         ],
         "rows": rows,
     }
@@ -69,8 +70,7 @@ def child(files: Files, job: dict[str, Any], wait_for_go: Callable[[], None]) ->
         else:
             without_s, with_s = epoch_s(never, None), epoch_s(asked, states_s)
         ratios.append(with_s / without_s)
-    p50_s, p99_s = np.percentile(states_s, [50, 99])
-    return {"p50_ms": float(p50_s) * 1e3, "p99_ms": float(p99_s) * 1e3, "ratio": statistics.median(ratios)}
+    return percentiles(np.array(states_s)) | {"ratio": statistics.median(ratios)}
 
 
 def open_loader(files: Files, who: str) -> Any:

@@ -15,6 +15,7 @@ from benchmarks.loaders.child import timed
 from benchmarks.loaders.contender import Contender, all_contenders
 from benchmarks.loaders.data import Files, Size
 from benchmarks.loaders.gate import GateError, check
+from benchmarks.loaders.memory_scenario import growth_mib
 from benchmarks.loaders.python_datasets import WORKS
 
 BAR = next(bar for bar in bars.BARS if bar.ours == ("zenith-python-dict-w2",))
@@ -93,6 +94,15 @@ def test_the_budget_runs_from_the_first_batch() -> None:
 def test_one_batch_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.loaders.child.EPOCHS_MAX", 1)
     assert timed(fake("tokens", lambda files: Single()), FILES, epochs=1, budget_s=0.1)["samples_per_s"] is None
+
+
+@pytest.mark.parametrize(("sizes_mib", "growth"), [((9, 7, 5, 5, 6, 4, 5, 8), 3.0), ((9, 7, 5, 5), 0.0)])
+def test_growth_is_that_after_the_second_epoch(sizes_mib: tuple[int, ...], growth: float) -> None:
+    """One sample in the middle of each epoch of a second; a quarter of the epochs is looked at, from the third on."""
+    ends_s = [float(epoch + 1) for epoch in range(len(sizes_mib))]
+    samples = [(end_s - 0.5, size << 20) for end_s, size in zip(ends_s, sizes_mib, strict=True)]
+    assert growth_mib({"epoch_ends_s": ends_s, "memory_samples": samples}) == growth
+    assert growth_mib({"epoch_ends_s": ends_s, "memory_samples": samples[:2]}) is None
 
 
 def swapped(batches: list[Any]) -> list[Any]:
