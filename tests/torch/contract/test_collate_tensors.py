@@ -60,6 +60,14 @@ def test_dl_51_tensors_that_share_memory_do_so_after_a_worker_sent_them(loader_c
     assert first.tolist() == [0, 1, 9, 9, 4, 5]
 
 
+def unsupported(kind: str) -> str:
+    """What torch says of tensors that it does not collate."""
+    return (
+        f"Batches of {kind} tensors are not currently supported by the default collate_fn; "
+        "please provide a custom collate_fn to handle them appropriately."
+    )
+
+
 @pytest.mark.parametrize("layout", ["coo", "csr", "csc", "bsr", "bsc"])
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_dl_54_sparse_tensors(loader_class: Loader, workers: int, layout: str) -> None:
@@ -73,11 +81,7 @@ def test_dl_54_sparse_tensors(loader_class: Loader, workers: int, layout: str) -
     }[layout]()
     error = failure(loader_class, workers, sparse, sparse)
     assert type(error) is RuntimeError
-    text = (
-        "Batches of sparse tensors are not currently supported by the default collate_fn; "
-        "please provide a custom collate_fn to handle them appropriately."
-    )
-    assert text in str(error)
+    assert unsupported("sparse") in str(error)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -86,11 +90,7 @@ def test_dl_54_nested_tensors(loader_class: Loader, workers: int) -> None:
         nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
         error = failure(loader_class, workers, nested, nested)
         assert type(error) is RuntimeError
-        text = (
-            "Batches of nested tensors are not currently supported by the default collate_fn; "
-            "please provide a custom collate_fn to handle them appropriately."
-        )
-        assert text in str(error)
+        assert unsupported("nested") in str(error)
 
 
 def test_dl_57_elements_that_require_grad(loader_class: Loader, workers: int) -> None:
