@@ -41,7 +41,7 @@ def gathering(dataset: Any, collate_fn: Any, fetch: Fetch, empty: Empty | None =
     if type(dataset) is not TensorDataset:
         return None
     base = dataset
-    make: Empty = empty or torch.empty
+    make: Empty = torch.empty if empty is None else empty
 
     def gather(indices: Any) -> Any:
         if type(indices) is not list or not _is_plain(base):
