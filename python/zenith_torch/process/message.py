@@ -2,8 +2,9 @@
 
 A message is a head, the descriptors of its tensors (`ArenaWriter.descriptors`), and what else there is. A tensor, and an
 exact list, tuple or dict of tensors, need no pickle for their values; anything else is pickled (protocol 5, torch's
-reductions), with plain CPU tensors and large buffers taken out of it. What cannot lie in an arena (tensors of other
-devices, layouts and types, views of one memory) goes as torch sends it.
+reductions), with plain CPU tensors and large buffers taken out of it. A batch with something that cannot lie in an arena
+(tensors of other devices, layouts and types, views of one memory) goes as torch sends it, as a whole: what shares memory is to
+share it at the other side too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
+import numpy
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import reduce_tensor
 from zenith import _engine
 from zenith.errors import ZenithError
 
@@ -60,18 +61,13 @@ class Encoder:
         arena = self._arena
         if arena is not None and type(number) is int:
             if kind is Tensor:
-                if is_plain(data) and arena_put(arena.id, [data]):
+                if is_plain(data) and _put(arena, [data]):
                     return self._message(_TENSOR, number)
             elif kind is dict:
                 values = list(data.values())
-                if values and all(map(is_plain, values)) and arena_put(arena.id, values):
+                if values and all(map(is_plain, values)) and _put(arena, values):
                     return self._message(_DICT, number, pickle.dumps(tuple(data), 5))
-            elif (
-                (kind is list or kind is tuple)
-                and data
-                and all(map(is_plain, data))
-                and arena_put(arena.id, list(data))
-            ):
+            elif (kind is list or kind is tuple) and data and all(map(is_plain, data)) and _put(arena, list(data)):
                 return self._message(_LIST if kind is list else _TUPLE, number)
         return self._pickled((number, data))
 
@@ -84,19 +80,49 @@ class Encoder:
         if arena is not None:
             file = io.BytesIO()
             pickler = _Pickler(file)
-            pickler.dump(item)
+            try:
+                pickler.dump(item)
+            except _NotForArenaError:
+                return self._as_torch_does(item)
             places = struct.pack(f"={len(pickler.buffers) + 1}I", len(pickler.buffers), *pickler.buffers)
             content = file.getbuffer()
             if len(content) <= _IN_PIPE_MAX:
                 if not pickler.taken:
                     return HEAD.pack(HEAD.size + len(places) + len(content), _PICKLE, 0, 0) + places + content
-                if arena_put(arena.id, pickler.taken):
+                if _put(arena, pickler.taken):
                     return self._message(_PICKLE, 0, places + content)
-            elif arena_put(arena.id, [*pickler.taken, torch.frombuffer(content, dtype=torch.uint8)]):
+            elif _put(arena, [*pickler.taken, torch.frombuffer(content, dtype=torch.uint8)]):
                 return self._message(_PICKLE_IN_ARENA, 0, places)
-        # No place in the arena, or tensors that share memory and are to share it at the other side: torch's way.
+        # No arena, no place in it, or tensors that share memory.
+        return self._as_torch_does(item)
+
+    def _as_torch_does(self, item: Any) -> bytes:
         content = ForkingPickler.dumps(item)
         return HEAD.pack(HEAD.size + 4 + len(content), _PICKLE, 0, 0) + struct.pack("=I", 0) + content
+
+
+def _put(arena: _engine.ArenaWriter, tensors: list[Tensor]) -> bool:
+    try:
+        return arena_put(arena.id, tensors)
+    except NotImplementedError:
+        # A nested tensor has no sizes.
+        return False
+
+
+class _NotForArenaError(Exception):
+    """There is a tensor that goes as torch sends it."""
+
+
+def _refuse(_: Any) -> Any:
+    raise _NotForArenaError
+
+
+_SHARED_BY_TORCH = {
+    kind: _refuse
+    for kind in ForkingPickler(io.BytesIO()).dispatch_table
+    if issubclass(kind, (Tensor, torch.UntypedStorage, torch.TypedStorage))
+}
+"""What torch has reductions for that share memory."""
 
 
 class _Pickler(ForkingPickler):
@@ -106,11 +132,13 @@ class _Pickler(ForkingPickler):
         super().__init__(file, 5, True, self._take_buffer)
         self.taken: list[Tensor] = []
         self.buffers: list[int] = []
+        self.dispatch_table.update(_SHARED_BY_TORCH)
         self.dispatch_table[Tensor] = self._take_tensor
+        self.dispatch_table[numpy.ndarray] = _reduce_array
 
     def _take_tensor(self, tensor: Tensor) -> Any:
         if not is_plain(tensor) or not tensor.is_contiguous() or tensor.dtype not in _DTYPES:
-            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+            raise _NotForArenaError
         self.taken.append(tensor)
         return _given, (len(self.taken) - 1,)
 
@@ -124,6 +152,11 @@ class _Pickler(ForkingPickler):
         self.buffers.append(len(self.taken))
         self.taken.append(torch.frombuffer(content, dtype=torch.uint8))
         return False
+
+
+def _reduce_array(array: Any) -> Any:
+    """With protocol 5 an array that is read-only stays so, which it does not with the one that torch's queue pickles with."""
+    return array.__reduce_ex__(5 if array.flags.writeable else pickle.DEFAULT_PROTOCOL)
 
 
 _DTYPES = frozenset(
