@@ -14,6 +14,9 @@ use crate::slab::SLAB_ALIGNMENT;
 /// Address space that is asked for, largest first: where the process may not have as much, a batch of that size goes another
 /// way. None of it costs memory before the file grows into it.
 const RESERVED: [usize; 4] = [64 << 30, 8 << 30, 1 << 30, 128 << 20];
+/// Where the address space of the process is limited (`ulimit -v`), one arena takes at most this part of it: what else the
+/// process does is not to fail because its loaders have reserved everything.
+const PART_MAX: usize = 32;
 
 /// A mapped arena. It stays mapped as long as anything of it is leased, also when the worker is gone.
 #[derive(Debug)]
@@ -33,7 +36,8 @@ impl Mapping {
     /// Maps the arena of `file`, which may be closed afterwards.
     pub fn new(file: &impl AsFd) -> io::Result<Arc<Self>> {
         let mut refused = io::Error::from(io::ErrorKind::OutOfMemory);
-        for len in RESERVED {
+        let len_max = address_space_max() / PART_MAX;
+        for len in RESERVED.into_iter().filter(|&len| len <= len_max) {
             // SAFETY: a new mapping at an address of the kernel's choice. What lies beyond the end of the file is not
             // touched: chunks are handed out when the file has grown over them.
             let start = unsafe {
@@ -93,4 +97,11 @@ impl Drop for Mapping {
         // SAFETY: mapped by `new` with this length; no lease is left, since each holds the mapping.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+fn address_space_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: one `rlimit` is written.
+    unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
