@@ -6,18 +6,21 @@ They bear the names of torch's classes: profilers look for them.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import _utils
 from torch.utils.data import dataloader as torchs
-from zenith.errors import StateError
+from zenith.errors import ForkedEngineError, StateError
 
 from zenith_torch.fetch import gathering
 from zenith_torch.indices import Indices
 from zenith_torch.place import Origin, Place
 from zenith_torch.plan import Plan
 from zenith_torch.process.context import Context, WithContext
+from zenith_torch.process.interrupts import Interrupts
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
 if TYPE_CHECKING:
@@ -167,16 +170,105 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
 class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderIter):
     """Torch's iterator over worker processes."""
 
+    _worker_result_queue: Any
+    _workers: list[Any]
     _last_worker = 0
+    _shutdown = True  # Until torch's constructor has something to shut down.
+    _kept: tuple[Any, ...] = ()
+    """A batch on its way out of ``next()``. One that Ctrl-C stops there is the next one."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        super().__init__(WithContext(loader, Context(loader.multiprocessing_context)))  # type: ignore[arg-type]
+        self._owner = os.getpid()
+        interrupts = self._interrupts = Interrupts()
+        is_held = interrupts.hold()
+        try:
+            super().__init__(WithContext(loader, Context(loader.multiprocessing_context)))  # type: ignore[arg-type]
+        finally:
+            if is_held:
+                interrupts.release()
+        if not self._pin_memory:
+            # With pinned memory torch's own queue is waited for, which knows nothing of ours.
+            self._worker_result_queue.interrupts = interrupts
+
+    def __next__(self) -> Any:
+        if self._worker_result_queue.is_forgotten:
+            raise ForkedEngineError(
+                f"this iterator belongs to the parent process ({self._owner}), and so do its workers. "
+                "Create a new iterator in the child"
+            )
+        interrupts = self._interrupts
+        if self._kept:
+            self._recount()
+        elif self._pin_memory or not interrupts.hold():
+            return super().__next__()
+        else:
+            place = self._place
+            before = place.sent, place.pending
+            try:
+                self._kept = (super().__next__(),)
+            finally:
+                try:
+                    interrupts.release()
+                except KeyboardInterrupt:
+                    if self._kept:
+                        self._uncount(*before)
+                    raise
+        # No call from here on: Python raises nothing between these.
+        (data,) = self._kept
+        self._kept = ()
+        return data
+
+    def _uncount(self, sent: int, pending: Any) -> None:
+        """The batch that is kept has not been handed out: a state that is taken now has it still to come."""
+        place = self._place
+        self._after = place.sent, place.pending
+        place.sent, place.pending = sent, pending
+        if place.workers is not None:
+            place.workers[self._last_worker] -= 1
+
+    def _recount(self) -> None:
+        place = self._place
+        place.sent, place.pending = self._after
+        if place.workers is not None:
+            place.workers[self._last_worker] += 1
+
+    def __del__(self) -> None:
+        if self._shutdown or _utils.python_exit_status is not False:
+            return
+        interrupts = Interrupts()
+        if not interrupts.hold():
+            self._shutdown_workers()
+            return
+        try:
+            self._shutdown_workers()
+        finally:
+            interrupts.release_in_destructor()
+
+    def _shutdown_workers(self) -> None:
+        if self._shutdown or self._owner != os.getpid():
+            return
+        if not hasattr(self, "_workers_status"):
+            # A worker could not be started; those before it are there.
+            self._workers_status = [True] * len(self._workers)
+        for channel in self._worker_result_queue.channels:
+            channel.resume()
+        try:
+            super()._shutdown_workers()
+        finally:
+            for worker in self._workers:
+                if self._shutdown and worker.is_alive():
+                    # It does not listen to what torch ends workers with.
+                    worker.kill()
+                    worker.join()
 
     def _reset(self, loader: DataLoader[Any], first_iter: bool = False) -> None:
         if first_iter:
+            # All workers are there. What remains may take as long as the sampler likes.
+            self._interrupts.release()
             super()._reset(loader, first_iter)
             return
         self._begin()
+        self._kept = ()
         super()._reset(loader, first_iter)
         self._settle()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
+import signal
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -22,12 +24,15 @@ LENGTH = struct.Struct("=I")
 """What a task begins with."""
 
 _READ_BYTES = 1 << 16
+_TASK_PIPE_BYTES = 1 << 20
+"""What a task pipe is enlarged to when a task does not fit, so that the worker has it while the main process is elsewhere; as
+much as any user may have."""
 
 
 class Channel:
     """Stands where torch's iterator has the index queue of a worker."""
 
-    def __init__(self, is_closing: Callable[[], bool]) -> None:
+    def __init__(self, is_closing: Callable[[], bool], on_unsent: Callable[[], None]) -> None:
         self.task_reader, self.task_writer = pipe()
         self.result_reader, self.result_writer = pipe()
         os.set_blocking(self.task_writer.fd, False)
@@ -46,10 +51,13 @@ class Channel:
         self.is_retired = False
         """No more is expected of the worker."""
         self._is_closing = is_closing
+        self._on_unsent = on_unsent
         self._is_settled = False
         self._unsent: deque[memoryview] = deque()
         self._lock = Lock()
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self._missing = 0
+        """Bytes that are needed before there is another whole message."""
 
     # -- what torch calls ------------------------------------------------------------------------------------------
 
@@ -71,6 +79,12 @@ class Channel:
         with self._lock:
             self._unsent.append(task)
             self._write()
+            if self._unsent:
+                with suppress(OSError):
+                    fcntl.fcntl(self.task_writer.fd, fcntl.F_SETPIPE_SZ, _TASK_PIPE_BYTES)
+                self._write()
+        if self._unsent:
+            self._on_unsent()
 
     def cancel_join_thread(self) -> None:
         """There is no thread."""
@@ -92,12 +106,16 @@ class Channel:
         with suppress(OSError):
             self.life = End(os.pidfd_open(self.process.pid))
 
-    def forget(self, own: bool) -> None:
-        """In a forked worker: the main process's ends are not its business, and those of other workers are not either."""
-        kept = (self.task_reader, self.result_writer, self.arena) if own else ()
-        for end in self._ends():
-            if end not in kept:
-                end.close()
+    def forget(self) -> None:
+        """In a forked child: the main process's ends are not its business."""
+        for end in (self.task_writer, self.result_reader, self.life):
+            end.close()
+
+    def resume(self) -> None:
+        """Lets a worker that was stopped go on, and so hear of the end."""
+        if self.life.fd >= 0:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self.life.fd, signal.SIGCONT)
 
     def _ends(self) -> tuple[End, ...]:
         return (
@@ -145,17 +163,25 @@ class Channel:
         if not content:
             self.result_reader.close()
             return None
-        if self._rest:
-            content = self._rest + content
+        if len(content) < self._missing:
+            self._parts.append(content)
+            self._missing -= len(content)
+            return []
+        if self._parts:
+            content = b"".join((*self._parts, content))
+            self._parts.clear()
         messages = []
         start = 0
-        while len(content) - start >= HEAD.size:
-            end = start + LENGTH.unpack_from(content, start)[0]
-            if end > len(content):
+        while True:
+            left = len(content) - start
+            length = LENGTH.unpack_from(content, start)[0] if left >= HEAD.size else HEAD.size
+            if length > left:
                 break
-            messages.append(content[start:end])
-            start = end
-        self._rest = content[start:]
+            messages.append(content[start : start + length])
+            start += length
+        self._missing = length - left if left else 0
+        if left:
+            self._parts.append(content[start:])
         return messages
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch.multiprocessing
 
 from zenith_torch.process.channel import Channel
+from zenith_torch.process.flag import Flag
 from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.results import Results
 from zenith_torch.process.worker import Queues, work
@@ -15,26 +16,25 @@ _SMALL = (int, type(None))
 
 
 class Context:
-    """Gives torch's iterator, in the order in which it asks: the queue of results, an event, and per worker a queue of tasks
+    """Gives torch's iterator, in the order in which it asks: the queue of results, a flag, and per worker a queue of tasks
     and a process. One per iterator."""
 
     def __init__(self, context: Any) -> None:
         self._context = torch.multiprocessing if context is None else context
         self._is_forking = self._context.get_start_method() == "fork"
         self._results: Results | None = None
-        self._done: Any = None
+        self._done = Flag()
         self._common: Frozen | None = None
 
     def Queue(self) -> Any:  # noqa: N802  (multiprocessing's names)
         if self._results is None:
             self._results = Results()
             return self._results
-        channel = Channel(self._done.is_set)
+        channel = Channel(self._done.is_set, self._results.watch_tasks)
         self._results.channels.append(channel)
         return channel
 
     def Event(self) -> Any:  # noqa: N802
-        self._done = self._context.Event()
         return self._done
 
     def Process(self, target: Any, args: tuple[Any, ...]) -> Any:  # noqa: N802

@@ -7,10 +7,13 @@ import queue
 import select
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from zenith_torch.process.channel import Channel
 from zenith_torch.process.ends import End
+from zenith_torch.process.interrupts import Interrupts
+from zenith_torch.process.living import living
 
 
 class Results:
@@ -23,6 +26,11 @@ class Results:
         self._wake = End(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._poll: select.poll | None = None
         self._watched: dict[int, tuple[Channel, End]] = {}
+        self._has_died = False
+        self.interrupts: Interrupts | None = None
+        self.is_forgotten = False
+        """This is a child of the process whose results they are."""
+        living.add(self)
 
     # -- what torch calls ------------------------------------------------------------------------------------------
 
@@ -33,10 +41,14 @@ class Results:
         while not self._messages:
             if self._put:
                 return self._put.popleft()
+            if self._has_died:
+                self._has_died = False
+                raise queue.Empty
             if is_over:
                 raise queue.Empty
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            is_over = self._wait(left) or left == 0.0
+            self._wait(left)
+            is_over = left == 0.0
         channel, message = self._messages.popleft()
         return channel.decoder.decode(message)
 
@@ -54,17 +66,27 @@ class Results:
     # -- the rest --------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
-        """In a forked worker."""
+        """In a forked child: what has come but was not looked at is the parent's to take, which gives its memory back."""
+        self.is_forgotten = True
+        self._messages.clear()
         self._wake.close()
+        for channel in self.channels:
+            channel.forget()
 
-    def _wait(self, seconds: float | None) -> bool:
-        """Waits until something comes, and takes it in. ``True``: a worker died of which something was expected."""
+    def watch_tasks(self) -> None:
+        """There is a task that did not fit; whoever waits sends the rest, perhaps another thread, and waiting already."""
+        self._poll = None
+        os.eventfd_write(self._wake.fd, 1)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Waits until something comes, and takes it in."""
         poll = self._poll or self._watch()
-        died = False
-        for fd, _ in poll.poll(None if seconds is None else 1000 * seconds):
+        for fd, _ in self._events(poll, None if seconds is None else 1000 * seconds):
             channel, end = self._watched.get(fd, (None, None))
             if channel is None:
-                os.eventfd_read(self._wake.fd)
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._wake.fd)
+                self._poll = None
             elif end is channel.result_reader:
                 self._take(channel)
             elif end is channel.task_writer:
@@ -74,10 +96,21 @@ class Results:
                 # What it sent before it died is taken first.
                 while self._take(channel):
                     pass
+                # Noted before it is forgotten: torch's handler of a child's death raises between any two lines.
+                self._has_died = self._has_died or not channel.is_retired
                 channel.life.close()
                 self._poll = None
-                died = died or not channel.is_retired
-        return died
+
+    def _events(self, poll: select.poll, milliseconds: float | None) -> list[tuple[int, int]]:
+        interrupts = self.interrupts
+        if interrupts is None:
+            return poll.poll(milliseconds)
+        try:
+            interrupts.is_waiting = True
+            interrupts.check()
+            return poll.poll(milliseconds)
+        finally:
+            interrupts.is_waiting = False
 
     def _watch(self) -> select.poll:
         poll = select.poll()
@@ -103,6 +136,9 @@ class Results:
         if messages is None:
             if channel.result_reader.fd < 0:
                 self._poll = None
+                if channel.life.fd < 0 and not channel.is_retired:
+                    # It was dead, and known to multiprocessing, before it had anything to do.
+                    self._has_died = True
             return False
         self._messages.extend((channel, message) for message in messages)
         return True

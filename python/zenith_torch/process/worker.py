@@ -47,9 +47,10 @@ def work(
     """Runs torch's worker loop with ``own`` and ``common`` arguments merged."""
     if inherited is not None:
         results, channel = inherited
-        results.forget()
+        # Those of workers that are older, which the main process still holds for them.
         for other in results.channels:
-            other.forget(own=other is channel)
+            if other is not channel:
+                other.close()
     arguments = [mine if shared is None else shared for mine, shared in zip(own, common.values, strict=True)]
     arena = arena_of(_engine.ArenaWriter, queues.arena.fd)
     queues.arena.close()
@@ -90,7 +91,7 @@ class Tasks:
         self._reader = reader
         self._poll = select.poll()
         self._poll.register(reader.fd, select.POLLIN)
-        self._content = b""
+        self._content = bytearray()
 
     def get(self, timeout: float) -> Any:
         """The next task. Raises ``queue.Empty`` when the time is over.
@@ -102,14 +103,15 @@ class Tasks:
             content = self._content
             end = LENGTH.unpack_from(content)[0] + LENGTH.size if len(content) >= LENGTH.size else len(content) + 1
             if len(content) >= end:
-                self._content = content[end:]
-                return pickle.loads(memoryview(content)[LENGTH.size : end])
+                task = content[LENGTH.size : end]
+                del content[:end]
+                return pickle.loads(task)
             if not self._poll.poll(1000 * timeout):
                 raise queue.Empty
             more = os.read(self._reader.fd, max(_READ_BYTES, end - len(content)))
             if not more:
                 raise KeyboardInterrupt
-            self._content = content + more
+            content += more
 
 
 class Outbox:
