@@ -54,8 +54,8 @@ demo: setup ## Show what Zenith does.
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
 
-soak: setup ## Interrupt loaders at 200 random moments (make test does 20).
-	ZENITH_SOAK=200 $(PY) -m pytest -q tests/torch/test_faults.py -k random_moments $(ARGS)
+soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each (make test does 10 or 20).
+	ZENITH_SOAK=200 $(PY) -m pytest -q -rP tests/torch/test_faults.py tests/torch/process/test_soak.py -k random_moments $(ARGS)
 
 lint: setup ## Check formatting, lints, types and stubs; changes no source.
 	cargo fmt --all --check

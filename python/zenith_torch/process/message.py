@@ -155,8 +155,8 @@ class _Pickler(ForkingPickler):
 
 
 def _reduce_array(array: Any) -> Any:
-    """With protocol 5 an array that is read-only stays so, which it does not with the one that torch's queue pickles with."""
-    return array.__reduce_ex__(5 if array.flags.writeable else pickle.DEFAULT_PROTOCOL)
+    """With protocol 5 an array stays read-only, or of foreign byte order; with the one of torch's queue it does not."""
+    return array.__reduce_ex__(5 if array.flags.writeable and array.dtype.isnative else pickle.DEFAULT_PROTOCOL)
 
 
 _DTYPES = frozenset(
