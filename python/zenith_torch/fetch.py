@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import Subset, TensorDataset, default_collate
-from torch.utils.data._utils.collate import default_collate_fn_map
 
-_COLLATE_MAP = dict(default_collate_fn_map)
-"""As torch ships it: whoever changes the map wants the change to act, on tensors too."""
+from zenith_torch.collation import treats_as_shipped
+
+_ROW = torch.empty(0)
 
 _HOOKS = tuple(
     (kind, name, vars(kind).get(name))
@@ -66,7 +66,7 @@ def _is_plain(dataset: TensorDataset) -> bool:
     return (
         type(dataset.tensors) is tuple
         and all(map(_is_plain_tensor, dataset.tensors))
-        and default_collate_fn_map == _COLLATE_MAP
+        and treats_as_shipped((), _ROW)
         and all(vars(kind).get(name) is value for kind, name, value in _HOOKS)
     )
 
