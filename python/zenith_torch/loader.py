@@ -48,7 +48,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         tail: ``"pad"`` (default for several ranks: the epoch's first samples are repeated so that all ranks get equally
             many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
         rank, world_size: this process among those that share an epoch; by default from ``torch.distributed`` where it is
-            initialised. Resolved at the first iteration or ``len()``.
+            initialised, and no Accelerate shares out the batches. Resolved at the first iteration.
         mesh: a ``DeviceMesh`` in their place: the place along its dimension ``dp``, else along all dimensions named
             ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
         process_group: a ``ProcessGroup`` in their place.

@@ -76,9 +76,41 @@ def walked(kind: str, data: str, path: str, shuffle: bool, options: dict[str, An
         }
 
 
+def doubled(batch: Any) -> Any:
+    return {"id": batch["id"] * 2}
+
+
+def with_keywords(path: str) -> list[Any]:
+    """Zenith's own keywords on the loader that is made anew."""
+    import accelerate
+
+    accelerator = accelerate.Accelerator(cpu=True)
+    with zenith_torch.patch():
+        dataset = zenith.Parquet(path, columns=["id"])
+        assert ids(zenith_torch.DataLoader(dataset, batch_size=ROWS)) == [list(range(ROWS))], "whole unless prepared"
+        loader = zenith_torch.DataLoader(dataset, batch_size=BATCH, map_batch=doubled, prefetch_bytes=1 << 20)
+        made = accelerator.prepare(loader).base_dataloader
+        other = zenith_torch.DataLoader(zenith.Parquet(path), batch_sampler=loader.batch_sampler)
+    return [ids(made), made.prefetch_bytes, made is not loader, other.map_batch is None]
+
+
+def state_taken(data: str, path: str) -> list[Any]:
+    """The rest of an epoch after its fourth batch, and what a new loader makes of the state that was taken there."""
+    with zenith_torch.patch():
+        iterator = iter(loader := prepared("patched", data, path, True, {"num_workers": 2})[1])
+        for _ in range(3):
+            next(iterator)
+        state = loader.state_dict()
+        rest = ids(iterator)
+        resumed = prepared("patched", data, path, True, {"num_workers": 2})[1]
+        resumed.load_state_dict(state)
+        return [rest, ids(resumed)]
+
+
 def everything(path: str) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    found = {}
+    found: dict[str, Any] = {"keywords": with_keywords(path)}
+    found["states"] = [state_taken(data, path) for data in ("python", "zenith")]
     for data, kind, (case, options), shuffle in itertools.product(
         ("python", "zenith"), LOADERS, CASES.items(), (False, True)
     ):
@@ -152,7 +184,7 @@ def test_what_is_gathered_holds_every_sample_once(processes: list[Any], case: st
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_skipping_batches_reads_none_of_them(processes: list[Any], case: str) -> None:
+def test_skipping_batches(processes: list[Any], case: str) -> None:
     for found in processes:
         for kind in ("zenith", "patched"):
             for shuffle in (False, True):
@@ -174,3 +206,20 @@ def test_patched_it_is_native(processes: list[Any]) -> None:
                 assert text.startswith("native"), (case, text)
                 place = (rank, len(processes)) if "dispatch" not in case else (0, 1)
                 assert "rank {} of {}".format(*place) in text
+
+
+def test_the_keywords_go_along(processes: list[Any]) -> None:
+    for rank, found in enumerate(processes):
+        batches, prefetch_bytes, is_new, is_nobody_elses = found["keywords"]
+        world = len(processes)
+        assert batches[0] == [2 * number for number in range(rank, BATCH * world, world)]
+        assert prefetch_bytes == 1 << 20
+        assert is_new
+        assert is_nobody_elses
+
+
+def test_a_state_of_the_prepared_loader(processes: list[Any]) -> None:
+    for found in processes:
+        for rest, resumed in found["states"]:
+            assert resumed == rest
+            assert len(rest) == len(found["zenith patched default False"]["epochs"][0]) - 3

@@ -154,6 +154,18 @@ def seeded(path: str) -> str:
     return run_of.train_dataloader.explain()
 
 
+def of_fabric(kind: str, data: str, path: str) -> list[Any]:
+    """Two epochs in a loop of one's own, with a loader that Fabric has set up."""
+    import lightning
+
+    torch.manual_seed(5)
+    fabric = lightning.Fabric(accelerator="cpu", devices=2, strategy="ddp")
+    fabric.launch()
+    loader = fabric.setup_dataloaders(loader_of(kind, data, path, 0, shuffle=True))
+    epochs = [[batch["id"].tolist() for batch in loader] for _ in range(2)]
+    return [epochs, loader._dataloader.explain() if kind == "zenith" else ""]
+
+
 def alone(path: str, folder: str) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     result: dict[str, Any] = {"overfitted": overfitted(path), "seeded": seeded(path)}
@@ -174,6 +186,7 @@ def pair(path: str) -> dict[str, Any]:
             name = f"{kind} {data}"
             result[f"fit {name}"] = [fitted(kind, data, path, workers, 2, workers == 2) for workers in (0, 2)]
             result[f"predict {name}"] = predicted(kind, data, path, 2)
+            result[f"fabric {name}"] = of_fabric(kind, data, path)
     return result
 
 
@@ -249,6 +262,16 @@ def test_predictions_and_their_indices(one: dict[str, Any], two: list[dict[str, 
         assert shares == [found[f"predict torch {data}"][0] for found in two]
         assert sorted(flat(indices for share in shares for indices, _ in share)) == list(range(ROWS))
     assert all(found["predict zenith zenith"][1].startswith("native") for found in (one, *two))
+
+
+def test_fabric_sets_loaders_up(two: list[dict[str, Any]]) -> None:
+    for found in two:
+        assert found["fabric zenith python"][0] == found["fabric torch python"][0]
+        assert found["fabric zenith zenith"][1].startswith("native")
+    for epoch in range(2):
+        shares = [found["fabric zenith zenith"][0][epoch] for found in two]
+        assert set(flat(shares[0] + shares[1])) == set(range(ROWS))
+    assert two[0]["fabric zenith zenith"][0][0] != two[0]["fabric zenith zenith"][0][1]
 
 
 @pytest.mark.parametrize("data", ["python", "zenith"])

@@ -124,6 +124,13 @@ def test_only_ours_resumes_with_another_number_of_workers() -> None:
         iter(other)
 
 
+def test_states_of_torchdata_are_refused(workers: int) -> None:
+    theirs = StatefulDataLoader(Numbers(SIZE), BATCH, num_workers=workers)
+    next(iter(theirs))
+    with pytest.raises(zenith.StateError, match="damaged: version None"):
+        zenith_torch.DataLoader(Numbers(SIZE), BATCH, num_workers=workers).load_state_dict(theirs.state_dict())
+
+
 def test_a_zenith_dataset_in_the_same_program(rows_file: str, workers: int) -> None:
     def make() -> Any:
         return zenith_torch.DataLoader(

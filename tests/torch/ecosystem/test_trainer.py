@@ -111,9 +111,19 @@ def trained(kind: str, data: str, workers: int = 0, resume: bool = False) -> dic
         return found
 
 
+def with_its_own_collator() -> str:
+    """What the loader says where the Trainer is given nothing but a Zenith dataset."""
+    import transformers
+
+    with tempfile.TemporaryDirectory() as folder, zenith_torch.patch():
+        arguments = transformers.TrainingArguments(folder, report_to=[], use_cpu=True, dataloader_pin_memory=False)
+        trainer = transformers.Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=dataset_of("zenith", folder))
+        return trainer.get_train_dataloader().explain()
+
+
 def alone() -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    found = {}
+    found: dict[str, Any] = {"own collator": with_its_own_collator()}
     for kind in ("torch", "patched"):
         found[f"{kind} datasets"] = trained(kind, "datasets", resume=True)
         found[f"{kind} datasets workers"] = trained(kind, "datasets", workers=2)
@@ -169,6 +179,10 @@ def test_a_zenith_dataset_is_read_natively(one: dict[str, Any], place: str) -> N
     assert first != second
     assert ours["predicted"] == one["torch zenith"]["predicted"] == columns()["labels"].tolist()
     assert ours["seen"] == one["patched zenith"]["seen"]
+
+
+def test_its_own_collator_is_called(one: dict[str, Any]) -> None:
+    assert "collate_fn= was given" in one["own collator"]
 
 
 def test_two_processes_share_an_epoch(two: list[dict[str, Any]]) -> None:
