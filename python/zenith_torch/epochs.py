@@ -169,7 +169,7 @@ class Epochs:
         lines = [f"native: {verdict.reason}", f"dataset: {verdict.view!r}"]
         if options["shuffle"]:
             lanes, window = engine.order
-            seed = options["seed"]
+            seed = options["seed"] if self._order is None else json.loads(self._order)["seed"]
             named = "a seed that is drawn at the first iteration" if seed is None else f"seed {seed}"
             lines.append(f"order: shuffled, {named}, {lanes} lanes, windows of {window:,} samples")
         else:

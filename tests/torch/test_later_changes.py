@@ -101,6 +101,10 @@ def test_threads_and_bounds_that_are_assigned_later(dataset: zenith.Parquet) -> 
     loader.load_state_dict(state)
     assert ids(loader) == rest
     assert set(first + rest) == set(range(ROWS))
+    other = DataLoader(dataset, batch_size=300, shuffle=True, seed=2)
+    other.load_state_dict(state)
+    assert "seed 1," in other.explain()
+    assert ids(other) == rest
 
 
 @pytest.fixture
