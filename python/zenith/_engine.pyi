@@ -11,6 +11,7 @@ __all__ = [
     "_TestSource",
     "_test_source",
     "check_options",
+    "columns",
     "create_arena",
     "format_of",
     "info",
@@ -93,6 +94,9 @@ class ArenaReader:
     @property
     def id(self) -> int: ...
     def load(self, descriptors: bytes) -> None: ...
+
+def columns(batch: list[object]) -> list[tuple[str, bytearray | tuple[object, ...]]] | None:
+    """The columns of a batch of tuples: ``"q"`` and ``"d"`` are int64 and float64 values, ``""`` the values themselves."""
 
 def load(pattern: str, columns: list[str] | None = None, mmap: bool = False) -> Table: ...
 def format_of(name: str) -> tuple[str, str | None] | None: ...

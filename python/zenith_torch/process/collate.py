@@ -60,6 +60,9 @@ class Collate:
             return batch
         if kind is dict:
             return {key: self._collate([sample[key] for sample in batch]) for key in first}
+        columns = _engine.columns(batch) if kind is tuple and type(batch) is list else None
+        if columns is not None:
+            return [self._column(code, values) for code, values in columns]
         if kind is tuple or kind is list:
             if set(map(type, batch)) == {kind} and len(set(map(len, batch))) == 1:
                 return [self._collate(column) for column in zip(*batch, strict=True)]
@@ -67,6 +70,11 @@ class Collate:
         if kind is numpy.ndarray and first.dtype.kind in "biufc":
             return self._collate([torch.as_tensor(sample) for sample in batch])
         return default_collate(batch)
+
+    def _column(self, code: str, values: Any) -> Any:
+        if not code:
+            return self._collate(values)
+        return torch.frombuffer(values, dtype=torch.int64 if code == "q" else torch.float64)
 
 
 def _numbers(batch: Any, kind: type) -> Tensor:

@@ -5,6 +5,7 @@ mod dataset;
 mod errors;
 mod info;
 mod loader;
+mod numbers;
 mod table;
 mod test_source;
 
@@ -22,6 +23,8 @@ mod _engine {
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
     use super::loader::{Epoch, Loader};
+    #[pymodule_export]
+    use super::numbers::columns;
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
