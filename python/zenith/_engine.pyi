@@ -1,6 +1,9 @@
+from collections.abc import Sequence
 from typing import final
 
 __all__ = [
+    "ArenaReader",
+    "ArenaWriter",
     "Dataset",
     "Epoch",
     "Loader",
@@ -8,6 +11,8 @@ __all__ = [
     "_TestSource",
     "_test_source",
     "check_options",
+    "columns",
+    "create_arena",
     "format_of",
     "info",
     "load",
@@ -67,6 +72,31 @@ class Epoch:
     def position(self) -> int: ...
     def stats(self) -> str: ...
     def close(self) -> None: ...
+
+def create_arena() -> int:
+    """The descriptor of a new arena (memory that a worker shares), which the caller closes."""
+
+@final
+class ArenaWriter:
+    """A worker's arena."""
+
+    def __init__(self, descriptor: int) -> None: ...
+    @property
+    def id(self) -> int: ...
+    def request(self, dtype: str, shape: Sequence[int]) -> bool: ...
+    def descriptors(self) -> bytes: ...
+
+@final
+class ArenaReader:
+    """The main process's side of an arena."""
+
+    def __init__(self, descriptor: int) -> None: ...
+    @property
+    def id(self) -> int: ...
+    def load(self, descriptors: bytes) -> None: ...
+
+def columns(batch: list[object]) -> list[tuple[str, bytearray | tuple[object, ...]]] | None:
+    """The columns of a batch of tuples: ``"q"`` and ``"d"`` are int64 and float64 values, ``""`` the values themselves."""
 
 def load(pattern: str, columns: list[str] | None = None, mmap: bool = False) -> Table: ...
 def format_of(name: str) -> tuple[str, str | None] | None: ...

@@ -21,28 +21,42 @@ _SHIPPED: dict[type, Callable[..., Any]] = {
 }
 """Torch's entries, whatever the map holds by the time this module is imported."""
 
-_ZENITH_SAMPLE: tuple[Any, ...] = ({}, np.empty(0), "", b"")
 
-
-def treats_as_shipped(*values: Any) -> bool:
-    """Whether ``default_collate`` meets values like these with torch's own functions.
+class Shipped:
+    """Whether ``default_collate`` meets values like these with torch's own functions: asked by calling it.
 
     Programs and libraries change ``default_collate_fn_map``, to add types of their own (tensordict does) or to replace
     entries. An addition matters here only where one of the values is an instance of it.
     """
-    for value in values:
-        entry = default_collate_fn_map.get(type(value))
-        if entry is not _SHIPPED.get(type(value)):
-            return False
-        if entry is None and any(isinstance(value, kind) for kind in default_collate_fn_map):
-            return False
-    return True
+
+    def __init__(self, *values: Any) -> None:
+        self._values = values
+        self._seen: dict[Any, Any] = {}
+        self._answer = False
+
+    def __call__(self) -> bool:
+        # Asked for every batch; the map hardly ever changes.
+        if default_collate_fn_map != self._seen:
+            self._seen = dict(default_collate_fn_map)
+            self._answer = all(map(_meets_torchs, self._values))
+        return self._answer
+
+
+def _meets_torchs(value: Any) -> bool:
+    entry = default_collate_fn_map.get(type(value))
+    if entry is not _SHIPPED.get(type(value)):
+        return False
+    return entry is not None or not any(isinstance(value, kind) for kind in default_collate_fn_map)
+
+
+_is_shipped = Shipped({}, np.empty(0), "", b"")
+"""Of samples of Zenith datasets."""
 
 
 def objection(collate_fn: Any) -> str | None:
     """Why batches of a Zenith dataset cannot be put together natively under this ``collate_fn``; ``None`` if they can."""
     if collate_fn is not None and collate_fn is not default_collate:
         return "collate_fn= was given: samples are asked for one by one, as torch does it"
-    if not treats_as_shipped(*_ZENITH_SAMPLE):
+    if not _is_shipped():
         return "default_collate_fn_map has an entry for the types of a sample: they are collated one by one"
     return None

@@ -85,7 +85,7 @@ impl fmt::Debug for SlabPool {
 }
 
 /// Slabs of nearly the same size share a class, so that the last, shorter batch reuses memory too.
-fn capacity_for(bytes: usize) -> usize {
+pub(crate) fn capacity_for(bytes: usize) -> usize {
     let grain = (bytes / 8).next_power_of_two().clamp(SLAB_ALIGNMENT, 1 << 20);
     bytes.max(1).next_multiple_of(grain)
 }
