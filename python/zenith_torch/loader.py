@@ -15,8 +15,9 @@ import zenith
 from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
-from zenith_torch import exits, randomness
+from zenith_torch import exits, pinning, randomness
 from zenith_torch.native import NativeIter
+from zenith_torch.pinning import Pinning
 from zenith_torch.ranks import Ranks
 from zenith_torch.recognise import Verdict, as_dataset, recognise
 from zenith_torch.resume import Resume, check_every
@@ -169,6 +170,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
                 "Give a DistributedSampler instead"
             )
         self._engine_loader: _engine.Loader | None = None
+        self._pinning: Pinning | None = None
         self._warned = False
         self._resolved: dict[str, Any] | None = None
         self._loaded_state: dict[str, Any] | None = None
@@ -208,7 +210,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def __iter__(self) -> Any:
         if not self._verdict.native:
             return super().__iter__()
-        self._warn_about_pinning()
+        self._pinning = pinning.begin(self)
         with exits.aside():
             # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
             randomness.draw(self.generator)
@@ -216,8 +218,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             epoch, position = self._place()
             self._loaded_state = None
             self._epoch = epoch
-            pin = self.pin_memory and torch.accelerator.is_available()
-            iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
+            under_way = engine.epoch(epoch, position, self._pinning.direct)
+            iterator = NativeIter(self, under_way, self._native_dataset.schema, self._pinning.wanted)
         self._current, self._current_id, self._dropped_at = weakref.ref(iterator), iterator._id, None
         return iterator
 
@@ -325,14 +327,6 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         if iterator_id == self._current_id:
             self._dropped_at = position
 
-    def _warn_about_pinning(self) -> None:
-        if self.pin_memory and not torch.accelerator.is_available():
-            warnings.warn(
-                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
-                "used.",
-                stacklevel=3,
-            )
-
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iterator; from then on it no longer advances by itself.
 
@@ -414,6 +408,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             lines.append(f"order: {jumps}")
         workers = self.num_workers
         lines.append(f"decoding: {workers} threads" if workers else "decoding: in the calling thread")
+        if self.pin_memory:
+            lines.append(f"pinning: {(self._pinning or pinning.expect(self)).account}")
         lines.append(f"rank {options['rank']} of {options['world_size']}, {self.batch_size} samples a batch")
         return "\n".join(lines)
 

@@ -22,5 +22,5 @@ mod _engine {
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
-    use super::test_source::{_TestSource, _test_source};
+    use super::test_source::{_TestSource, _test_source, _test_tensors};
 }
