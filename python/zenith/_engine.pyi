@@ -9,6 +9,7 @@ __all__ = [
     "_test_source",
     "_test_tensors",
     "check_options",
+    "end_lending",
     "format_of",
     "info",
     "load",
@@ -68,6 +69,9 @@ class Epoch:
     def position(self) -> int: ...
     def stats(self) -> str: ...
     def close(self) -> None: ...
+
+def end_lending() -> None:
+    """Lets decode threads leave the framework's tensors alone from here on; for the end of the process."""
 
 def load(pattern: str, columns: list[str] | None = None, mmap: bool = False) -> Table: ...
 def format_of(name: str) -> tuple[str, str | None] | None: ...

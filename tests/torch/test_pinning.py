@@ -6,6 +6,8 @@ Where there is no accelerator its place is taken by a test hook: torch's allocat
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +212,33 @@ def test_torch_is_asked_whether_it_has_any() -> None:
     with pytest.raises(RuntimeError) as refused:
         torch.empty(1, pin_memory=True)
     assert str(refused.value).splitlines()[0] == pinning._refusal()
+
+
+def test_at_the_end_of_the_process_torch_is_left_alone(tokens_file: Path) -> None:
+    """An iterator that lives on has threads that do, too; they make no tensors while torch is destroyed."""
+    code = f"""
+import torch, zenith
+from zenith import _engine
+from zenith_torch import DataLoader, pinning
+
+torch.accelerator.is_available = lambda: True
+torch.accelerator.current_accelerator = lambda: torch.device("cuda")
+pinning._refusal = lambda: None
+torch.Tensor.pin_memory = lambda tensor: tensor
+_engine._test_tensors(10**9)
+iterator = iter(DataLoader(zenith.Tokens({str(tokens_file)!r}, seq_len=8), batch_size=4, num_workers=2, pin_memory=True,
+                           prefetch_factor=4))
+assert next(iterator)["x"].untyped_storage().resizable()
+cycle = [iterator]
+cycle.append(cycle)
+_engine.end_lending()  # As the exit does.
+owned = [batch["x"].untyped_storage().resizable() for batch in iterator]
+print(owned[0], owned[-1])
+iterator = iter(iterator._loader)
+next(iterator)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("True False\n", "", 0)
 
 
 class TestWarnings:

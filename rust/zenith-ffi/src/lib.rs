@@ -6,6 +6,7 @@
 //! Refuses to: hold options, retry, start threads, cache. Tests: `tests/torch/test_link.py`.
 
 mod bridge;
+mod field_memory;
 mod guard;
 mod python;
 mod registry;

@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use zenith::Slab;
 use zenith::data::{DType, Error, Result};
 
-use crate::tensors::{FieldSlab, Tensor};
+use crate::field_memory::FieldSlab;
+use crate::tensors::Tensor;
 
 /// What hands out batches: the seam between a loader and every framework.
 pub(crate) trait BatchSource: Send + Sync + 'static {

@@ -12,8 +12,9 @@ use zenith::data::{DType, Error, Field, FieldKind, Result};
 
 use super::dataset::{Dataset, config};
 use super::errors::call;
+use crate::field_memory::{FieldMemory, FieldSlab};
 use crate::registry::{BatchSource, Memory, Next, Parts, Registration};
-use crate::tensors::{FieldMemory, FieldSlab};
+use crate::tensors;
 
 /// A dataset with options; makes epochs.
 #[pyclass(module = "zenith._engine", frozen)]
@@ -88,6 +89,12 @@ impl Loader {
             Ok(Epoch { source: Some(source), registration: Some(registration), last_position: position })
         })
     }
+}
+
+/// Lets decode threads leave the framework's tensors alone from here on; for the end of the process.
+#[pyfunction]
+pub(super) fn end_lending(py: Python<'_>) {
+    py.detach(tensors::end_lending);
 }
 
 /// One epoch under way.

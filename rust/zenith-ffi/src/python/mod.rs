@@ -18,7 +18,7 @@ mod _engine {
     #[pymodule_export]
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
-    use super::loader::{Epoch, Loader};
+    use super::loader::{Epoch, Loader, end_lending};
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
