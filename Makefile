@@ -77,7 +77,8 @@ sanitize: ## Run the tests of the crates with unsafe code under AddressSanitizer
 	mkdir -p target/sanitize && echo leak:zenith_cuda > target/sanitize/leaks
 	LSAN_OPTIONS=suppressions=$(CURDIR)/target/sanitize/leaks \
 		RUSTFLAGS=-Zsanitizer=address cargo +nightly test --locked --target-dir target/sanitize \
-		--target $$(rustc -vV | sed -n 's/host: //p') -p zenith-host -p zenith-io -p zenith-cuda
+		--target $$(rustc -vV | sed -n 's/host: //p') -p zenith-host -p zenith-io -p zenith-cuda \
+		--lib --test lifetime
 
 bench: setup ## Compare loaders on this machine, peers in an environment of their own: make bench ARGS="...".
 	$(PY) -m benchmarks.loaders.environment

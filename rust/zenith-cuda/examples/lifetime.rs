@@ -24,7 +24,8 @@ fn main() {
     let memory = PinnedMemory::new(driver, Device(0), 8 * BYTES);
     let mut slab = memory.slab(BYTES).expect("memory");
     assert!(slab.is_pinned(), "not pinned: {:?}", memory.usage());
-    slab.as_mut().iter_mut().zip(0usize..).for_each(|(byte, index)| *byte = (index % 199) as u8);
+    let sent = (0..199).cycle().take(BYTES).collect::<Vec<u8>>();
+    slab.as_mut().copy_from_slice(&sent);
 
     let target = target();
     for _ in 0..COPIES {
@@ -46,7 +47,7 @@ fn main() {
     let mut arrived = vec![0u8; BYTES];
     // SAFETY: EXAMPLE-1: both ranges have `BYTES` bytes.
     unsafe { sys::cuMemcpyDtoH_v2(arrived.as_mut_ptr().cast(), target.memory, BYTES) }.result().expect("cuMemcpyDtoH");
-    let unchanged = arrived.iter().zip(0usize..).all(|(byte, index)| *byte == (index % 199) as u8);
+    let unchanged = arrived == sent;
     memory.collect();
     println!("the slab was held while copies were under way: {waited}");
     println!("what arrived is what was sent: {unchanged}");

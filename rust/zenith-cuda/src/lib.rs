@@ -3,7 +3,8 @@
 //! may still read it). All work over the `Driver` port: `CudaDriver` opens libcuda at run time, `testing` has a fake one.
 //! Invariants: CUDA-1 memory that was page-locked is reused or unlocked only once a fence made after it was dropped has
 //! passed; CUDA-2 a forked child makes no call of the driver; CUDA-3 no call of the driver under a lock that a deleter takes.
-//! Refuses to: link CUDA, be needed where there is no GPU, wait for a device. Tests: in each module, `tests/lifetime.rs`.
+//! Refuses to: link CUDA, be needed where there is no GPU, wait for a device longer than half a second, at the end.
+//! Tests: in each module, `tests/lifetime.rs`, `tests/loaded.rs`.
 
 mod driver;
 mod error;
