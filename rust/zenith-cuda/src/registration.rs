@@ -12,7 +12,8 @@ use crate::error::{CudaError, Result};
 /// Memory that all devices may read and write by DMA, until this is dropped. It does not own the memory.
 ///
 /// Registering takes time in proportion to the bytes (the pages are faulted in and locked): once for an arena, never for a
-/// batch. Drop it only behind a [`Quarantine`](crate::Quarantine) or where no copy can be under way (CUDA-1).
+/// batch. A file that backs the mapping must reach as far as the range, so an arena that grows is registered piece by piece.
+/// Drop it only behind a [`Quarantine`](crate::Quarantine) or where no copy can be under way (CUDA-1).
 pub struct Registration {
     contexts: Arc<Contexts>,
     context: Context,
@@ -25,8 +26,9 @@ impl Registration {
     /// locked memory, memory that is locked already, no driver.
     ///
     /// # Safety
-    /// The range must be mapped until the registration is dropped, and when that happens no work that was submitted to a
-    /// device may still read or write it.
+    /// The range must be mapped, to the same pages, until the registration is dropped: a device goes on using the pages of
+    /// this moment, so no hole may be punched, nothing truncated and nothing mapped over it. And when it is dropped, no work
+    /// that was submitted to a device may still read or write it.
     pub unsafe fn new(contexts: &Arc<Contexts>, device: Device, start: *mut u8, bytes: usize) -> Result<Self> {
         let Some(start) = NonNull::new(start).filter(|_| bytes > 0) else {
             return Err(CudaError::new("cuMemHostRegister", "there is no memory to lock: 0 bytes, or a null address"));
