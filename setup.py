@@ -48,7 +48,7 @@ def torch_module() -> Extension | None:
         return None
     return Extension(
         "zenith_torch._C",
-        sources=["cpp/torch/ops.cpp", "cpp/torch/batch_tensor.cpp"],
+        sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "cpp/torch").glob("*.cpp")),
         depends=[str(path) for path in sorted((ROOT / "cpp").rglob("*.h"))] + ["cpp/torch/exports.map"],
         include_dirs=[str(torch / "include")],
         library_dirs=[str(torch / "lib")],

@@ -40,7 +40,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--all", action="store_true", help="also the variants that are left out by default")
     parser.add_argument("--runs", type=int, help="rounds (default 3; quick 1)")
-    parser.add_argument("--budget", type=float, help="seconds of one timed run at most (default 10; quick 2)")
+    parser.add_argument(
+        "--budget", type=float, help="seconds of one timed run at most, from its first batch (default 10; quick 2)"
+    )
     parser.add_argument(
         "--parts", default=",".join(("loaders", *PARTS)), help="comma list of: loaders, " + ", ".join(PARTS)
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Collection
 from typing import Any
+
+from benchmarks.loaders.python_datasets import WORKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,21 @@ BARS: tuple[Bar, ...] = (
         ("torch-tensor-dataset-w0", "torch-tensor-dataset-w2"),
         10.0,
     ),
+    Bar(
+        "TensorDataset with 2 workers ÷ torch with 2 workers",
+        ("zenith-tensor-dataset-w2",),
+        ("torch-tensor-dataset-w2",),
+        10.0,
+    ),
+    *(
+        Bar(
+            f"{work} ({entry.title}), 2 workers ÷ torch with 2 workers",
+            (f"zenith-{work}-w2",),
+            (f"torch-{work}-w2",),
+            entry.bar,
+        )
+        for work, entry in WORKS.items()
+    ),
     Bar("Arrow IPC ÷ Parquet, both Zenith, shuffled", shuffled("arrow-ipc"), shuffled("parquet"), 2.0),
     Bar("CSV ÷ pyarrow's reader", ("zenith-csv-file-w2",), ("pyarrow-csv-whole", "pyarrow-csv-stream"), 0.8),
     Bar(
@@ -90,11 +108,15 @@ BARS: tuple[Bar, ...] = (
 
 
 def ratios(bar: Bar, runs: list[dict[str, Any]]) -> list[float]:
-    """The bar's ratio in every round that has both sides."""
+    """The bar's ratio in every round in which both sides have a figure."""
     best = min if bar.at_most else max
     found = []
     for round_index in sorted({run["round"] for run in runs}):
-        of_round = {run["contender"]: run[bar.figure] for run in runs if run["round"] == round_index}
+        of_round = {
+            run["contender"]: run[bar.figure]
+            for run in runs
+            if run["round"] == round_index and run[bar.figure] is not None
+        }
         ours = [of_round[name] for name in bar.ours if name in of_round]
         theirs = [of_round[name] for name in bar.theirs if name in of_round]
         if ours and theirs and best(theirs) > 0:
@@ -113,3 +135,14 @@ def verdicts(runs: list[dict[str, Any]]) -> list[tuple[Bar, float, float, float,
                 (bar, median, min(found), max(found), median <= bar.bound if bar.at_most else median >= bar.bound)
             )
     return judged
+
+
+def not_judged(chosen: Collection[str], runs: list[dict[str, Any]]) -> list[Bar]:
+    """The bars that this run was to judge, because contenders of both sides were chosen, and for which it has no figures."""
+    return [
+        bar
+        for bar in BARS
+        if not ratios(bar, runs)
+        and any(name in chosen for name in bar.ours)
+        and any(name in chosen for name in bar.theirs)
+    ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.python_datasets import WORKS
 
 ROW_BATCH = 4096
 """Rows of a batch of the table."""
@@ -21,6 +22,7 @@ class Feed(Protocol):
     """An opened contender. `epoch(k)` yields its batches of epoch k.
 
     A batch is `(x, y)`: for tables x is f32 [b, 28] and y is i64 [b]; for tokens both are i64 [b, 1024], y one token later.
+    That of a Python dataset is what torch's default collation makes of its samples.
     A limit, which makes no tensors, yields `pyarrow.RecordBatch` or `pyarrow.Table` instead. Where an `epoch` has no end
     (random windows), the caller stops.
     """
@@ -38,12 +40,13 @@ class Contender:
     title: str
     """What it is, for the table, in a few words."""
     work: str
-    """Rows of the same work are compared: "parquet", "parquet-plain", "arrow-ipc", "csv", "tokens" and their variants."""
+    """Rows of the same work are compared: "parquet", "parquet-plain", "arrow-ipc", "csv", "tokens" and their variants, and
+    the `WORKS` of Python datasets."""
     order: str
-    """"shuffled", "file" (file order), "random" (independent random windows: no epochs)."""
+    """"shuffled", "file" (file order), "in order" (the dataset's), "random" (independent random windows: no epochs)."""
     open: Callable[[Files], Feed]
-    path: Callable[[Files], str]
-    """The file it reads."""
+    path: Callable[[Files], str] | None
+    """The file it reads; None for datasets without one."""
     requires: tuple[str, ...] = ("torch", "pyarrow")
     """The modules it needs. Their import is not part of any figure."""
     limit: bool = False
@@ -76,7 +79,18 @@ class Contender:
 
 def count(batch: Any) -> int:
     """The number of samples of a batch of any contender."""
+    if isinstance(batch, dict):
+        return len(next(iter(batch.values())))
     return batch.num_rows if hasattr(batch, "num_rows") else len(batch[1])
+
+
+def samples_of_epoch(contender: Contender, files: Files) -> int | None:
+    """How many samples a whole epoch delivers; None where they are not counted: windows of tokens are looked up instead."""
+    if contender.work == "tokens":
+        return None
+    if contender.work in WORKS:
+        return WORKS[contender.work].samples(files)
+    return files.size.csv_rows if contender.work == "csv" else files.size.rows
 
 
 def all_contenders() -> dict[str, Contender]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.loaders.contender import ROW_BATCH, SEQUENCE_LENGTH, TOKEN_BATCH, Contender, Feed
+from benchmarks.loaders.contender import ROW_BATCH, SEQUENCE_LENGTH, TOKEN_BATCH, Contender, Feed, samples_of_epoch
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.python_datasets import WORKS
 from benchmarks.loaders.table import FEATURE_COUNT, features
 
 RANDOM_BATCHES = 300
@@ -27,6 +29,8 @@ def check(contender: Contender, files: Files, epochs: int, budget_s: float) -> d
     feed = contender.open(files)
     if contender.work == "tokens":
         return check_windows(contender, feed, files)
+    if contender.work in WORKS:
+        return check_collated(contender, feed, files, epochs)
     orders: list[np.ndarray] = []
     deadline_s = time.perf_counter() + budget_s
     whole = True
@@ -49,7 +53,8 @@ def check_rows(
     contender: Contender, feed: Feed, files: Files, epoch: int, deadline_s: float, every: int
 ) -> tuple[np.ndarray, bool]:
     """One epoch: the ids (i64) in the order of delivery, and whether it was a whole one."""
-    expected = files.size.csv_rows if contender.work == "csv" else files.size.rows
+    expected = samples_of_epoch(contender, files)
+    assert expected is not None, f"{contender.name} reads no table"
     seen = np.zeros(expected, np.uint8)
     order: list[np.ndarray] = []
     whole = True
@@ -130,3 +135,40 @@ def check_windows(contender: Contender, feed: Feed, files: Files) -> dict[str, A
             f"{contender.name}: {len(starts)} windows, {len(distinct)} of them distinct, of {len(every_window)}"
         )
     return {"samples": len(starts), "epochs": 1, "whole": True}
+
+
+def check_collated(contender: Contender, feed: Feed, files: Files, epochs: int) -> dict[str, Any]:
+    """Every batch of whole epochs against torch's default collation of the samples that belong to it.
+
+    A batch is looked at once the next one has come, so that memory which a loader writes again too soon is noticed.
+    """
+    from torch.utils.data import default_collate
+
+    work = WORKS[contender.work]
+    length = work.samples(files)
+    dataset = work.make(length)
+    for epoch in range(epochs):
+        start = 0
+        for batch, _next in itertools.pairwise(itertools.chain(feed.epoch(epoch), [None])):
+            end = min(start + work.batch_size, length)
+            if start == end:
+                raise GateError(f"{contender.name}: epoch {epoch} goes on after all of its {length} samples")
+            if not same(batch, default_collate([dataset[index] for index in range(start, end)])):
+                raise GateError(
+                    f"{contender.name}: epoch {epoch} has a batch that is not the samples from {start} to {end - 1}, collated"
+                )
+            start = end
+        if start != length:
+            raise GateError(f"{contender.name}: epoch {epoch} ends after {start} of {length} samples")
+    return {"samples": epochs * length, "epochs": epochs, "whole": True}
+
+
+def same(batch: Any, expected: Any) -> bool:
+    """Whether two batches are of the same containers, dtypes, shapes and values."""
+    if type(batch) is not type(expected):
+        return False
+    if isinstance(expected, dict):
+        return list(batch) == list(expected) and all(same(batch[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(batch) == len(expected) and all(map(same, batch, expected))
+    return batch.dtype == expected.dtype and np.array_equal(batch.numpy(), expected.numpy())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loaders.bars import verdicts
+from benchmarks.loaders.bars import Bar, not_judged, verdicts
 from benchmarks.loaders.special import MISSED, PARTS
 
 
@@ -21,7 +21,7 @@ def write(path: Path) -> str:
             *tables(results),
             *ratio_table(results),
             *part_tables(results),
-            *bars_missed(results),
+            *bars_summary(results),
             *left_out(results),
         ]
     )
@@ -80,9 +80,9 @@ def tables(results: dict[str, Any]) -> list[str]:
 
 
 def summary(name: str, entry: dict[str, Any], results: dict[str, Any]) -> dict[str, Any] | None:
-    """A contender's (least, median, greatest) of every figure, or None if it has no run."""
+    """A contender's (least, median, greatest) of every figure, or None if it has no rate."""
     runs = [run for run in results.get("runs", []) if run["contender"] == name]
-    if not runs:
+    if all(run["samples_per_s"] is None for run in runs):
         return None
     figures = ("samples_per_s", "first_batch_s", "gap_p50_ms", "gap_p99_ms", "cpu_s_per_million", "peak_mib")
     return {**entry, **{figure: three([run[figure] for run in runs if run[figure] is not None]) for figure in figures}}
@@ -108,8 +108,8 @@ def middle(values: tuple[float, float, float] | None, scale: float, digits: int)
 
 def ratio_table(results: dict[str, Any]) -> list[str]:
     """The bars, met or not."""
-    judged = verdicts(results.get("runs", []))
-    if not judged:
+    judged, missing = verdicts(results.get("runs", [])), bars_without_figures(results)
+    if not judged and not missing:
         return []
     lines = ["", "## Ratios within one run", "", "| ratio | median [least, greatest] | bar | |", "|---|--:|--:|---|"]
     for bar, median, least, greatest, met in judged:
@@ -117,7 +117,13 @@ def ratio_table(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {bar.title} | {spread((least, median, greatest), False)} | {sign} {bar.bound} | {'met' if met else MISSED} |"
         )
+    lines += [f"| {bar.title} | | {'≤' if bar.at_most else '≥'} {bar.bound} | not judged |" for bar in missing]
     return lines
+
+
+def bars_without_figures(results: dict[str, Any]) -> list[Bar]:
+    """The bars that the rounds were to judge and could not; none where the rounds did not run."""
+    return not_judged(results["contenders"], results["runs"]) if "runs" in results else []
 
 
 def part_tables(results: dict[str, Any]) -> list[str]:
@@ -136,8 +142,8 @@ def part_tables(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def bars_missed(results: dict[str, Any]) -> list[str]:
-    """How many bars were met, and which were not."""
+def bars_summary(results: dict[str, Any]) -> list[str]:
+    """How many bars were met, which were not, and what could not be judged."""
     outcomes = {bar.title: met for bar, *_, met in verdicts(results.get("runs", []))}
     for part in PARTS:
         for row in results.get(part, {}).get("rows", []):
@@ -147,11 +153,17 @@ def bars_missed(results: dict[str, Any]) -> list[str]:
                     outcomes[f"{row[0]} ({results[part]['columns'][place - 1]} {cell(row[place - 1])})"] = (
                         value == "met"
                     )
-    if not outcomes:
-        return []
     missed = [title for title, met in outcomes.items() if not met]
-    lines = ["", f"**{len(outcomes) - len(missed)} of {len(outcomes)} bars met.**" + (" Missed:" if missed else "")]
-    return lines + ([""] if missed else []) + [f"- {title}" for title in missed]
+    missing = [bar.title for bar in bars_without_figures(results)]
+    missing += [f"{found['title']}: {found['error']}" for part in PARTS if "error" in (found := results.get(part, {}))]
+    lines: list[str] = []
+    if outcomes:
+        met = f"**{len(outcomes) - len(missed)} of {len(outcomes)} bars met.**"
+        lines += ["", met + (" Missed:" if missed else "")]
+        lines += ["", *(f"- {title}" for title in missed)] if missed else []
+    if missing:
+        lines += ["", "**Not judged, for want of figures:**", "", *(f"- {title}" for title in missing)]
+    return lines
 
 
 def cell(value: object) -> str:
@@ -162,6 +174,9 @@ def cell(value: object) -> str:
 def left_out(results: dict[str, Any]) -> list[str]:
     """Contenders without a figure, and why."""
     reasons = {**results.get("skipped", {}), **results.get("failures", {})}
+    for run in results.get("runs", []):
+        if summary(run["contender"], {}, results) is None:
+            reasons[run["contender"]] = "one batch only, so it has no rate"
     if not reasons:
         return []
     return ["", "## Without a figure", "", *(f"- `{name}`: {why}" for name, why in reasons.items())]

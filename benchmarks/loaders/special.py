@@ -9,7 +9,14 @@ from typing import Any
 from benchmarks.loaders.data import Files
 from benchmarks.loaders.rounds import progress
 
-PARTS: dict[str, str] = {"handover": "handover", "first_batch": "first_batch", "memory": "memory_scenario"}
+PARTS: dict[str, str] = {
+    "handover": "handover",
+    "process_handover": "process_handover",
+    "first_batch": "first_batch",
+    "spawn": "spawn_start",
+    "state": "state_cost",
+    "memory": "memory_scenario",
+}
 """Part → module."""
 
 MISSED = "**missed**"

@@ -1,44 +1,11 @@
 #include "batch_tensor.h"
 
 #include <memory>
-#include <stdexcept>
+
+#include "dtypes.h"
 
 namespace zenith::torch_module {
 namespace {
-
-std::int32_t torch_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::Bool:
-      return aoti_torch_dtype_bool();
-    case DType::U8:
-      return aoti_torch_dtype_uint8();
-    case DType::I8:
-      return aoti_torch_dtype_int8();
-    case DType::U16:
-      return aoti_torch_dtype_uint16();
-    case DType::I16:
-      return aoti_torch_dtype_int16();
-    case DType::U32:
-      return aoti_torch_dtype_uint32();
-    case DType::I32:
-      return aoti_torch_dtype_int32();
-    case DType::U64:
-      return aoti_torch_dtype_uint64();
-    case DType::I64:
-      return aoti_torch_dtype_int64();
-    case DType::F16:
-      return aoti_torch_dtype_float16();
-    case DType::BF16:
-      return aoti_torch_dtype_bfloat16();
-    case DType::F32:
-      return aoti_torch_dtype_float32();
-    case DType::F64:
-      return aoti_torch_dtype_float64();
-  }
-  throw std::runtime_error(
-      "the engine sent an element type that this build of zenith_torch does not know; install both "
-      "from one build");
-}
 
 void row_major_strides(rust::Slice<const std::int64_t> shape, std::vector<std::int64_t>& strides) {
   strides.resize(shape.size());

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "batch_tensor.h"
+#include "outgoing.h"
 
 namespace {
 
@@ -28,12 +29,22 @@ void next_batch(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[1] = from(static_cast<std::int64_t>(view->status()));
 }
 
+void arena_put(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const zenith::shim::TensorArguments tensors(stack[1]);
+  stack[0] = from(zenith::torch_module::put_tensors(static_cast<std::uint64_t>(to<std::int64_t>(stack[0])), tensors));
+}
+
 STABLE_TORCH_LIBRARY(zenith, library) {
   // Waits up to wait_ms for the next batch. status: 0 batch, 1 pending, 2 end, 3 error, 4 batch of torch's own tensors.
   library.def("next_batch(int loader, int wait_ms) -> (Tensor[] fields, int status)");
+  // Puts contiguous CPU tensors into a worker's arena; False: they cannot go that way.
+  library.def("arena_put(int arena, Tensor[] tensors) -> bool");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(zenith, CompositeExplicitAutograd, library) { library.impl("next_batch", next_batch); }
+STABLE_TORCH_LIBRARY_IMPL(zenith, CompositeExplicitAutograd, library) {
+  library.impl("next_batch", next_batch);
+  library.impl("arena_put", arena_put);
+}
 
 PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "zenith_torch._C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};

@@ -50,6 +50,72 @@ class TensorList {
   StableListHandle list_ = nullptr;
 };
 
+// A tensor that an op was called with. Owns one reference.
+class TensorArgument {
+ public:
+  explicit TensorArgument(AtenTensorHandle tensor) : tensor_(tensor) {}
+  TensorArgument(const TensorArgument&) = delete;
+  TensorArgument& operator=(const TensorArgument&) = delete;
+  ~TensorArgument() { aoti_torch_delete_tensor_object(tensor_); }
+
+  std::int32_t dtype() const {
+    std::int32_t dtype = 0;
+    check(aoti_torch_get_dtype(tensor_, &dtype), "torch does not tell a tensor's dtype");
+    return dtype;
+  }
+  bool is_contiguous() const {
+    bool is_contiguous = false;
+    check(aoti_torch_is_contiguous(tensor_, &is_contiguous), "torch does not tell how a tensor lies in memory");
+    return is_contiguous;
+  }
+  std::int64_t rank() const {
+    std::int64_t rank = 0;
+    check(aoti_torch_get_dim(tensor_, &rank), "torch does not tell a tensor's rank");
+    return rank;
+  }
+  const std::int64_t* sizes() const {
+    std::int64_t* sizes = nullptr;
+    check(aoti_torch_get_sizes(tensor_, &sizes), "torch does not tell a tensor's shape");
+    return sizes;
+  }
+  const void* data() const {
+    void* data = nullptr;
+    check(aoti_torch_get_data_ptr(tensor_, &data), "torch does not tell where a tensor lies");
+    return data;
+  }
+  std::size_t bytes() const {
+    std::int64_t numel = 0;
+    check(aoti_torch_get_numel(tensor_, &numel), "torch does not tell a tensor's size");
+    return static_cast<std::size_t>(numel) * aoti_torch_dtype_element_size(dtype());
+  }
+
+ private:
+  AtenTensorHandle tensor_;
+};
+
+// The tensors that an op was called with. Takes over the list, used by one thread.
+class TensorArguments {
+ public:
+  explicit TensorArguments(StableIValue list) : list_(torch::stable::detail::to<StableListHandle>(list)) {}
+  TensorArguments(const TensorArguments&) = delete;
+  TensorArguments& operator=(const TensorArguments&) = delete;
+  ~TensorArguments() { torch_delete_list(list_); }
+
+  std::size_t size() const {
+    std::size_t size = 0;
+    check(torch_list_size(list_, &size), "torch does not tell the length of a list");
+    return size;
+  }
+  TensorArgument get(std::size_t index) const {
+    StableIValue tensor{};
+    check(torch_list_get_item(list_, index, &tensor), "torch does not give an item of a list");
+    return TensorArgument(torch::stable::detail::to<AtenTensorHandle>(tensor));
+  }
+
+ private:
+  StableListHandle list_;
+};
+
 // A CPU tensor over row-major memory. `deleter(data, context)` runs once, when the storage dies, on any thread; it does
 // not run when this function throws.
 inline AtenTensorHandle tensor_from_blob(void* data, std::int64_t rank, const std::int64_t* sizes,

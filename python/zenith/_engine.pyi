@@ -1,6 +1,9 @@
+from collections.abc import Sequence
 from typing import final
 
 __all__ = [
+    "ArenaReader",
+    "ArenaWriter",
     "Dataset",
     "Epoch",
     "Loader",
@@ -9,6 +12,8 @@ __all__ = [
     "_test_source",
     "_test_tensors",
     "check_options",
+    "columns",
+    "create_arena",
     "end_lending",
     "format_of",
     "info",
@@ -69,6 +74,31 @@ class Epoch:
     def position(self) -> int: ...
     def stats(self) -> str: ...
     def close(self) -> None: ...
+
+def create_arena() -> int:
+    """The descriptor of a new arena (memory that a worker shares), which the caller closes."""
+
+@final
+class ArenaWriter:
+    """A worker's arena."""
+
+    def __init__(self, descriptor: int) -> None: ...
+    @property
+    def id(self) -> int: ...
+    def request(self, dtype: str, shape: Sequence[int]) -> bool: ...
+    def descriptors(self) -> bytes: ...
+
+@final
+class ArenaReader:
+    """The main process's side of an arena."""
+
+    def __init__(self, descriptor: int) -> None: ...
+    @property
+    def id(self) -> int: ...
+    def load(self, descriptors: bytes) -> None: ...
+
+def columns(batch: list[object]) -> list[tuple[str, bytearray | tuple[object, ...]]] | None:
+    """The columns of a batch of tuples: ``"q"`` and ``"d"`` are int64 and float64 values, ``""`` the values themselves."""
 
 def end_lending() -> None:
     """Lets decode threads leave the framework's tensors alone from here on; for the end of the process."""

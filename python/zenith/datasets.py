@@ -312,6 +312,8 @@ class ArrowIpc(Dataset):
             without its end marker counts as cut short.
     """
 
+    # Parquet's without filters, and written out all the same: a base would have to leave Parquet's written out too, and
+    # keywords passed through would hide from `help()` and from editors what a call takes.
     def __init__(
         self,
         paths: PathLike | Sequence[PathLike],

@@ -35,6 +35,7 @@ BATCH, PENDING, END, ERROR, TENSORS = range(5)
 """What a call of `next_batch` came to."""
 
 _next_batch = torch.ops.zenith.next_batch.default
+_arena_put = torch.ops.zenith.arena_put.default
 
 
 def next_batch(loader: int, wait_ms: int) -> tuple[list[torch.Tensor], int]:
@@ -48,3 +49,12 @@ def next_batch(loader: int, wait_ms: int) -> tuple[list[torch.Tensor], int]:
     if status == ERROR:
         raise _engine.take_error()
     return fields, status
+
+
+def arena_put(arena: int, tensors: list[torch.Tensor]) -> bool:
+    """Puts CPU tensors into the arena of a worker, to be sent (`_engine.ArenaWriter.descriptors`).
+
+    One that was made there is not copied. ``False``: a tensor is not contiguous, of a dtype that the engine does not have, or
+    shares memory with another; or there is no room.
+    """
+    return _arena_put(arena, tensors)  # type: ignore[no-any-return]

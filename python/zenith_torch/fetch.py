@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Subset, TensorDataset, default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-_COLLATE_MAP = dict(default_collate_fn_map)
+COLLATE_MAP = dict(default_collate_fn_map)
 """As torch ships it: whoever changes the map wants the change to act, on tensors too."""
 
 _HOOKS = tuple(
@@ -21,15 +21,16 @@ _HOOKS = tuple(
 """What reading a sample runs, to notice that somebody has put something else in its place."""
 
 Fetch = Callable[[Any], Any]
+Empty = Callable[[tuple[int, ...], torch.dtype], torch.Tensor]
 
 
-def gathering(dataset: Any, collate_fn: Any, fetch: Fetch) -> Fetch | None:
+def gathering(dataset: Any, collate_fn: Any, fetch: Fetch, empty: Empty | None = None) -> Fetch | None:
     """A function in place of ``fetch`` (list of indices to batch) that gives the same batches faster, or ``None``.
 
     There is one for a ``TensorDataset``, and for ``Subset`` of one, under torch's own ``default_collate``: all of exactly
     these types. Stacking the samples and selecting the rows give the same tensor then. Every batch checks what may have
     changed since, and whatever is unusual (another kind of index, an index out of range) goes to ``fetch``, so that
-    errors are torch's too. Not for workers, whose collation writes into shared memory.
+    errors are torch's too. ``empty`` (shape and dtype to tensor) says where the rows go, if it matters.
     """
     if collate_fn is not default_collate:
         return None
@@ -40,6 +41,7 @@ def gathering(dataset: Any, collate_fn: Any, fetch: Fetch) -> Fetch | None:
     if type(dataset) is not TensorDataset:
         return None
     base = dataset
+    make = empty or _empty
 
     def gather(indices: Any) -> Any:
         if type(indices) is not list or not _is_plain(base):
@@ -53,7 +55,10 @@ def gathering(dataset: Any, collate_fn: Any, fetch: Fetch) -> Fetch | None:
                 return fetch(indices)
             # Many times as fast as torch.tensor(places).
             chosen = torch.frombuffer(array("q", places), dtype=torch.int64)
-            return [tensor.index_select(0, chosen) for tensor in base.tensors]
+            return [
+                torch.index_select(tensor, 0, chosen, out=make((len(places), *tensor.shape[1:]), tensor.dtype))
+                for tensor in base.tensors
+            ]
         except Exception:
             # Out of range, negative, or no list of indices at all: torch's path knows what to say to that.
             return fetch(indices)
@@ -66,7 +71,7 @@ def _is_plain(dataset: TensorDataset) -> bool:
     return (
         type(dataset.tensors) is tuple
         and all(map(_is_plain_tensor, dataset.tensors))
-        and default_collate_fn_map == _COLLATE_MAP
+        and default_collate_fn_map == COLLATE_MAP
         and all(vars(kind).get(name) is value for kind, name, value in _HOOKS)
     )
 
@@ -81,3 +86,7 @@ def _is_plain_tensor(tensor: Any) -> bool:
         and tensor.is_contiguous()
         and not (tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
     )
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype)

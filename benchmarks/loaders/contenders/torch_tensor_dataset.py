@@ -48,5 +48,6 @@ CONTENDERS = [
         ("torch", "torch.utils.data", 0),
         ("torch", "torch.utils.data", 2),
         ("zenith", "zenith_torch", 0),
+        ("zenith", "zenith_torch", 2),
     )
 ]

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use zenith::data::{DType, Error};
 
 use crate::guard::{guard, guard_drop};
-use crate::registry::{self, Memory, Next, Parts};
+use crate::registry::{self, Memory, Next, Outgoing, Parts};
 use crate::tensors::{Tensor, lend_tensor_functions};
 
 #[cxx::bridge(namespace = "zenith")]
@@ -43,7 +43,22 @@ mod ffi {
         F64 = 13,
     }
 
+    /// A contiguous tensor in the memory of this process.
+    struct TensorView {
+        /// Address of its first value.
+        data: usize,
+        bytes: usize,
+        dtype: DType,
+        rank: usize,
+    }
+
     extern "Rust" {
+        /// Puts tensors into an arena, to be sent: their extents lie in one list. `false`: they cannot go that way.
+        ///
+        /// # Safety
+        /// Each `data` must be readable for its `bytes` during the call.
+        unsafe fn arena_put(arena: u64, tensors: &[TensorView], extents: &[i64]) -> bool;
+
         /// One answer of a loader. Not shared between threads.
         type BatchView;
         /// Keeps the memory of one part; destroying it releases the memory, on any thread.
@@ -109,6 +124,33 @@ fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView> {
         }
     };
     Box::new(BatchView { status, parts })
+}
+
+unsafe fn arena_put(arena: u64, tensors: &[ffi::TensorView], extents: &[i64]) -> bool {
+    let put = guard("arena_put", || {
+        let mut extents = extents;
+        let mut outgoing = Vec::with_capacity(tensors.len());
+        for tensor in tensors {
+            let (own, rest) =
+                extents.split_at_checked(tensor.rank).ok_or_else(|| Error::internal("extents are missing"))?;
+            extents = rest;
+            let Some(dtype) = DType::ALL.into_iter().find(|known| *known as u32 == tensor.dtype.repr) else {
+                return Ok(false);
+            };
+            let values = if tensor.bytes == 0 {
+                &[][..]
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(tensor.data), tensor.bytes) }
+            };
+            outgoing.push(Outgoing { values, dtype, extents: own });
+        }
+        registry::find(arena)?.put(&outgoing)
+    });
+    put.unwrap_or_else(|error| {
+        ERROR.set(Some(error));
+        false
+    })
 }
 
 impl BatchView {

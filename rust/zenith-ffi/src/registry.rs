@@ -18,6 +18,18 @@ pub(crate) trait BatchSource: Send + Sync + 'static {
     ///
     /// Called without the GIL, possibly from several threads.
     fn next(&self, wait_ms: u32) -> Result<Next>;
+
+    /// Takes tensors to be sent; `false`: they cannot go this way.
+    fn put(&self, _tensors: &[Outgoing<'_>]) -> Result<bool> {
+        Err(Error::invalid("tensors can be put into an arena only, and this is a loader"))
+    }
+}
+
+/// A contiguous tensor on its way out of this process.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) values: &'a [u8],
+    pub(crate) dtype: DType,
+    pub(crate) extents: &'a [i64],
 }
 
 pub(crate) enum Next {
@@ -76,18 +88,28 @@ impl Parts {
     }
 
     /// Takes over `memory`, whose length must be that of `rows` values of `shape` and `dtype`.
-    pub(crate) fn push(&mut self, mut memory: Memory, rows: usize, shape: &[usize], dtype: DType) -> Result<()> {
+    pub(crate) fn push(&mut self, memory: Memory, rows: usize, shape: &[usize], dtype: DType) -> Result<()> {
+        self.push_shaped(memory, [rows].into_iter().chain(shape.iter().copied()), dtype)
+    }
+
+    /// The same for a tensor of these extents, which may have none.
+    pub(crate) fn push_shaped(
+        &mut self,
+        mut memory: Memory,
+        shape: impl Iterator<Item = usize>,
+        dtype: DType,
+    ) -> Result<()> {
         let start = self.extents.len();
         let mut bytes = Some(dtype.width());
-        for &extent in [rows].iter().chain(shape) {
+        for extent in shape {
             bytes = bytes.and_then(|bytes| bytes.checked_mul(extent));
             // Each extent fits: at 0 elements it does not matter, else the product is checked.
             self.extents.push(i64::try_from(extent).unwrap_or(i64::MAX));
         }
         let length = memory.bytes().len();
         if bytes != Some(length) {
-            let name = dtype.name();
-            let why = format!("a slab of {length} bytes cannot hold {rows} × {shape:?} of {name}");
+            let (name, shape) = (dtype.name(), &self.extents[start..]);
+            let why = format!("a slab of {length} bytes cannot hold {name} of shape {shape:?}");
             return Err(Error::internal(why));
         }
         self.parts.push(Part { memory: Some(memory), extents: start..self.extents.len(), dtype });

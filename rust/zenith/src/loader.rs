@@ -1,5 +1,6 @@
 //! A configured loader over an opened dataset, and one epoch of it under way.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,7 @@ impl Loader {
                 skip_max: config.max_bad_samples.unwrap_or(u64::MAX),
             },
             workers: config.num_workers,
+            cores: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             row_pool: self.row_pool.clone(),
             quarantine,
         };

@@ -1,7 +1,7 @@
 """The contract of a drop-in ``DataLoader``: what torch's does wherever a user can see it, stated by number.
 
 A test is named after the statement that it holds (``test_dl_07_...``) and runs with torch's own loader, which proves the
-test, and with ours. A case that ours does not meet yet stands in `NOT_YET`, and fails once it is met.
+test, and with ours.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 sys.path.insert(0, str(Path(__file__).parent))
 
 LOADERS = {"torch": torch.utils.data.DataLoader, "zenith": zenith_torch.DataLoader}
-
-NOT_YET: dict[str, str] = {
-    "test_dl_38_outside_the_main_thread_it_is_an_error_at_once": "dead workers are looked for every five seconds there",
-    "test_dl_42_an_error_of_a_worker_holds_up_nothing": "torch's error holds the iterator",
-}
-"""Test (its name for all cases of ours, or with the case in brackets) and why ours fails it today."""
 
 SECONDS_MAX = 40
 
@@ -98,10 +92,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if not torch.__version__.startswith("2.13."):
             item.add_marker(pytest.mark.skip(reason="the contract is that of torch 2.13"))
-        if _is_ours(item):
-            for name in {item.name, item.originalname} & NOT_YET.keys():
-                item.add_marker(pytest.mark.xfail(strict=True, reason=NOT_YET[name]))
-
-
-def _is_ours(item: pytest.Function) -> bool:
-    return hasattr(item, "callspec") and item.callspec.params.get("loader_class") == "zenith"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract_samples import Samples, batch_of, failure
-from contract_support import Call, identity
+from contract_support import Call, identity, is_in_shared_memory
 from torch.utils.data import TensorDataset, get_worker_info
 
 Loader = type[torch.utils.data.DataLoader]
@@ -31,10 +31,10 @@ def three_fields(index: int) -> dict[str, Any]:
 
 def test_dl_51_batches_of_workers_are_in_shared_memory(loader_class: Loader, workers: int) -> None:
     (batch,) = loader_class(Call(three_fields, 4), batch_size=4, num_workers=workers)
-    assert {name: value.is_shared() for name, value in batch.items()} == dict.fromkeys(batch, workers > 0)
+    assert {name: is_in_shared_memory(value) for name, value in batch.items()} == dict.fromkeys(batch, workers > 0)
     assert torch.equal(batch["tensor"], torch.arange(4)[:, None].expand(4, 3))
     (nested,) = loader_class(TensorDataset(torch.arange(4), torch.ones(4, 2)), batch_size=4, num_workers=workers)
-    assert [value.is_shared() for value in nested] == [workers > 0] * 2
+    assert [is_in_shared_memory(value) for value in nested] == [workers > 0] * 2
 
 
 def test_dl_51_the_default_function_writes_into_shared_memory_itself(loader_class: Loader, workers: int) -> None:
@@ -48,7 +48,7 @@ def test_dl_51_so_is_whatever_else_a_worker_sends(loader_class: Loader, workers:
         Samples(torch.ones(2), torch.zeros(2)), batch_size=2, collate_fn=identity, num_workers=workers
     )
     (samples,) = loader
-    assert [sample.is_shared() for sample in samples] == [workers > 0] * 2
+    assert [is_in_shared_memory(sample) for sample in samples] == [workers > 0] * 2
     assert [sample.tolist() for sample in samples] == [[1, 1], [0, 0]]
 
 
@@ -58,6 +58,14 @@ def test_dl_51_tensors_that_share_memory_do_so_after_a_worker_sent_them(loader_c
     first, second = next(iter(loader))
     second.fill_(9)
     assert first.tolist() == [0, 1, 9, 9, 4, 5]
+
+
+def unsupported(kind: str) -> str:
+    """What torch says of tensors that it does not collate."""
+    return (
+        f"Batches of {kind} tensors are not currently supported by the default collate_fn; "
+        "please provide a custom collate_fn to handle them appropriately."
+    )
 
 
 @pytest.mark.parametrize("layout", ["coo", "csr", "csc", "bsr", "bsc"])
@@ -73,11 +81,7 @@ def test_dl_54_sparse_tensors(loader_class: Loader, workers: int, layout: str) -
     }[layout]()
     error = failure(loader_class, workers, sparse, sparse)
     assert type(error) is RuntimeError
-    text = (
-        "Batches of sparse tensors are not currently supported by the default collate_fn; "
-        "please provide a custom collate_fn to handle them appropriately."
-    )
-    assert text in str(error)
+    assert unsupported("sparse") in str(error)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -86,11 +90,7 @@ def test_dl_54_nested_tensors(loader_class: Loader, workers: int) -> None:
         nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
         error = failure(loader_class, workers, nested, nested)
         assert type(error) is RuntimeError
-        text = (
-            "Batches of nested tensors are not currently supported by the default collate_fn; "
-            "please provide a custom collate_fn to handle them appropriately."
-        )
-        assert text in str(error)
+        assert unsupported("nested") in str(error)
 
 
 def test_dl_57_elements_that_require_grad(loader_class: Loader, workers: int) -> None:

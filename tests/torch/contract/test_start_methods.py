@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_support import Call, Numbers, Surroundings, error_of, values
+from contract_support import Call, Numbers, Surroundings, error_of, is_in_shared_memory, values
 from torch.utils.data import Dataset
 
 Loader = type[torch.utils.data.DataLoader]
@@ -99,7 +99,7 @@ def test_dl_34_every_start_method_works(loader_class: Loader, method: str) -> No
         assert batch["note"] == [note] * 2
         generator = torch.Generator().manual_seed(seed)
         assert torch.equal(batch["random"], torch.stack([torch.rand(3, generator=generator) for _ in range(2)]))
-        assert batch["random"].is_shared()
+        assert is_in_shared_memory(batch["random"])
         with pytest.raises(StopIteration):
             next(iterator)
     assert not hasattr(dataset, "started")

@@ -32,6 +32,13 @@ pub(crate) enum Task {
     Assemble(u64),
 }
 
+/// What is to be done next.
+enum Choice {
+    Postponed,
+    Assemble,
+    Decode { bytes: u64 },
+}
+
 /// The chunks of one block that are still needed. Batches share the list; it is copied when a chunk goes while one of them
 /// is being assembled.
 type Chunks = Arc<Vec<Option<Arc<Chunk>>>>;
@@ -146,18 +153,39 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
 
     /// Something to do now, if there is anything.
     pub(crate) fn next_task(&mut self) -> Option<Task> {
+        match self.choose()? {
+            Choice::Postponed => self.postponed.pop().map(Task::Decode),
+            Choice::Assemble => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.assembling.insert(ticket);
+                Some(Task::Assemble(ticket))
+            }
+            Choice::Decode { bytes } => {
+                let next = self.schedule.next()?;
+                self.decoding.insert((next.first, next.block));
+                self.ahead.push_back((next.first, bytes));
+                self.ahead_bytes += bytes;
+                Some(Task::Decode(next))
+            }
+        }
+    }
+
+    /// Whether `next_task` would give one.
+    pub(crate) fn has_task(&mut self) -> bool {
+        self.choose().is_some()
+    }
+
+    fn choose(&mut self) -> Option<Choice> {
         if self.closed || self.next_ticket >= self.batches {
             return None;
         }
-        if let Some(used) = self.postponed.pop() {
-            return Some(Task::Decode(used));
+        if !self.postponed.is_empty() {
+            return Some(Choice::Postponed);
         }
         let end = self.epoch.last_position(self.next_ticket);
         if self.may_prefetch() && self.decoded_up_to() > end {
-            let ticket = self.next_ticket;
-            self.next_ticket += 1;
-            self.assembling.insert(ticket);
-            return Some(Task::Assemble(ticket));
+            return Some(Choice::Assemble);
         }
         let next = self.schedule.peek()?;
         let bytes = u64::from(self.block_rows[next.block as usize]) * self.row_bytes;
@@ -165,11 +193,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         if !needed_now && self.ahead_bytes + bytes > self.limits.ahead_bytes && self.ahead_bytes > 0 {
             return None;
         }
-        let next = self.schedule.next()?;
-        self.decoding.insert((next.first, next.block));
-        self.ahead.push_back((next.first, bytes));
-        self.ahead_bytes += bytes;
-        Some(Task::Decode(next))
+        Some(Choice::Decode { bytes })
     }
 
     /// Whether closing is under way, so that workers leave.

@@ -10,6 +10,7 @@ mod coordinator;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod worker;
 
 use std::sync::atomic::Ordering;
@@ -28,6 +29,7 @@ use crate::rows::{RowLayout, RowPool};
 use crate::storage::Storage;
 use crate::{Error, Result};
 use coordinator::Coordinator;
+use turns::Turns;
 
 /// Monotonic time for the statistics, brought from outside.
 pub trait Clock: Send + Sync {
@@ -46,6 +48,8 @@ pub struct Job<M> {
     pub limits: Limits,
     /// Decode threads; 0 decodes in the thread that asks for batches.
     pub workers: usize,
+    /// Cores that they may use: how many of them compute at once.
+    pub cores: usize,
     pub row_pool: Arc<RowPool>,
     /// Where bad blocks are listed, for `OnError::Quarantine`.
     pub quarantine: Option<Arc<dyn Quarantine>>,
@@ -66,13 +70,33 @@ pub enum Next<S> {
     End,
 }
 
+/// What the pipeline's lock guards.
+pub(crate) struct State<S> {
+    coordinator: Coordinator<S>,
+    pub(crate) turns: Turns,
+}
+
+impl<S> std::ops::Deref for State<S> {
+    type Target = Coordinator<S>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.coordinator
+    }
+}
+
+impl<S> std::ops::DerefMut for State<S> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.coordinator
+    }
+}
+
 pub(crate) struct Shared<M: BatchMemory> {
     pub(crate) job: Job<M>,
     pub(crate) layout: Arc<RowLayout>,
     pub(crate) stats: Stats,
-    state: Mutex<Coordinator<M::Slab>>,
-    /// Workers wait here for something to do.
-    work: Condvar,
+    state: Mutex<State<M::Slab>>,
+    /// Each worker waits at its own for something to do.
+    beds: Vec<Condvar>,
     /// The consumer waits here for the next batch.
     ready: Condvar,
     /// Worker threads that have not ended yet.
@@ -90,8 +114,22 @@ impl<M: BatchMemory> Shared<M> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Coordinator<M::Slab>> {
+    fn lock(&self) -> MutexGuard<'_, State<M::Slab>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes a worker if there is something for it to do.
+    pub(crate) fn wake_one(&self, state: &mut State<M::Slab>) {
+        if state.has_task()
+            && let Some(worker) = state.turns.wake(&self.stats)
+        {
+            self.beds[worker].notify_one();
+        }
+    }
+
+    /// Lets every worker look whether the epoch is over.
+    pub(crate) fn wake_all(&self) {
+        self.beds.iter().for_each(Condvar::notify_one);
     }
 }
 
@@ -112,12 +150,13 @@ impl<M: BatchMemory> Pipeline<M> {
         let layout = Arc::new(job.dataset.layout());
         let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch, job.limits);
         let workers = job.workers;
+        let turns = Turns::new(job.cores);
         let shared = Arc::new(Shared {
             job,
             layout,
             stats: Stats::default(),
-            state: Mutex::new(coordinator),
-            work: Condvar::new(),
+            state: Mutex::new(State { coordinator, turns }),
+            beds: (0..workers).map(|_| Condvar::new()).collect(),
             ready: Condvar::new(),
             running: Mutex::new(workers),
             left: Condvar::new(),
@@ -147,11 +186,10 @@ impl<M: BatchMemory> Pipeline<M> {
         let started = self.shared.job.clock.now_ns();
         loop {
             if let Some(outcome) = state.take_ready() {
-                let has_room = state.has_room();
-                drop(state);
-                if has_room {
-                    self.shared.work.notify_all();
+                if state.has_room() {
+                    self.shared.wake_one(&mut state);
                 }
+                drop(state);
                 self.count_wait(started);
                 return outcome.map(Next::Batch);
             }
@@ -159,11 +197,14 @@ impl<M: BatchMemory> Pipeline<M> {
                 return Ok(Next::End);
             }
             if waited {
+                state.turns.need();
+                self.shared.wake_one(&mut state);
+                drop(state);
                 self.count_wait(started);
                 return Ok(Next::Pending);
             }
             // Batches that skipping emptied were passed over, which may have made room for more.
-            self.shared.work.notify_all();
+            self.shared.wake_one(&mut state);
             let waiting = self.shared.ready.wait_timeout_while(state, wait, |state| !state.has_outcome());
             let (after, timeout) = waiting.unwrap_or_else(PoisonError::into_inner);
             (state, waited) = (after, timeout.timed_out());
@@ -186,10 +227,11 @@ impl<M: BatchMemory> Pipeline<M> {
                     if !worker::perform(&self.shared, task, &mut scratch) {
                         return Ok(Next::Pending);
                     }
+                    self.shared.ready.notify_all();
                 }
                 // Another thread that shares the iterator is at it.
                 None if state.is_busy() => {
-                    let waited = self.shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+                    let waited = self.shared.ready.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
                     if waited.1.timed_out() {
                         return Ok(Next::Pending);
                     }
@@ -218,7 +260,7 @@ impl<M: BatchMemory> Pipeline<M> {
 impl<M: BatchMemory> Drop for Pipeline<M> {
     fn drop(&mut self) {
         self.shared.lock().close();
-        self.shared.work.notify_all();
+        self.shared.wake_all();
         let running = self.shared.left.wait_timeout_while(self.shared.running(), LEAVE_WAIT, |running| *running > 0);
         if *running.unwrap_or_else(PoisonError::into_inner).0 > 0 {
             // Somebody is stuck in a read (a mount that hangs). It holds what it needs and leaves when the read returns.

@@ -42,6 +42,7 @@ fn epoch(read_fails: usize, slab_fails: usize, on_error: OnError, workers: usize
             skip_max: u64::MAX,
         },
         workers,
+        cores: 2,
         row_pool: RowPool::new(0),
         quarantine: None,
     };

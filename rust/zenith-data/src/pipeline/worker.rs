@@ -19,7 +19,7 @@ pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Res
     let builder = std::thread::Builder::new().name(format!("zenith-decode-{index}"));
     builder
         .spawn(move || {
-            run(&shared);
+            run(index, &shared);
             *shared.running() -= 1;
             shared.left.notify_all();
         })
@@ -30,21 +30,32 @@ pub(crate) fn spawn<M: BatchMemory>(index: usize, shared: Arc<Shared<M>>) -> Res
         })
 }
 
-fn run<M: BatchMemory>(shared: &Shared<M>) {
+fn run<M: BatchMemory>(index: usize, shared: &Shared<M>) {
     let mut scratch = Scratch::default();
     let mut state = shared.lock();
     loop {
         if state.is_closed() || state.is_drained() {
+            shared.wake_all();
             return;
         }
-        if let Some(task) = state.next_task() {
+        let has_place = state.turns.has_place(&shared.stats);
+        if has_place && let Some(task) = state.next_task() {
+            state.turns.begin();
+            // Whoever finds more to do wakes one other, who does the same.
+            shared.wake_one(&mut state);
             drop(state);
             perform(shared, task, &mut scratch);
             state = shared.lock();
+            state.turns.end();
         } else {
             let started = shared.job.clock.now_ns();
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            add_since(shared, &shared.stats.worker_idle_ns, started);
+            state.turns.lie_down(index);
+            state = shared.beds[index].wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.turns.get_up(index);
+            // One who is not let to work because the cores are taken is no sign that the consumer is behind.
+            if has_place {
+                add_since(shared, &shared.stats.worker_idle_ns, started);
+            }
         }
     }
 }
@@ -74,7 +85,6 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
             drop(garbage);
         }
     }
-    shared.work.notify_all();
     true
 }
 

@@ -1,9 +1,11 @@
 //! The Python module `zenith._engine`: its list of members is its whole interface.
 
+mod arena;
 mod dataset;
 mod errors;
 mod info;
 mod loader;
+mod numbers;
 mod table;
 mod test_source;
 
@@ -12,6 +14,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     #[pymodule_export]
+    use super::arena::{ArenaReader, ArenaWriter, create_arena};
+    #[pymodule_export]
     use super::dataset::Dataset;
     #[pymodule_export]
     use super::errors::take_error;
@@ -19,6 +23,8 @@ mod _engine {
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
     use super::loader::{Epoch, Loader, end_lending};
+    #[pymodule_export]
+    use super::numbers::columns;
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]

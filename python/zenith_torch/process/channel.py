@@ -1,0 +1,168 @@
+"""The main process's side of one worker: its task pipe, its result pipe, its arena, and whether it lives."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.reduction import ForkingPickler
+from threading import Lock
+from typing import Any
+
+from zenith import _engine
+from zenith.errors import ZenithError
+
+from zenith_torch.process.ends import End, pipe
+from zenith_torch.process.message import HEAD, Decoder, arena_of
+
+LENGTH = struct.Struct("=I")
+"""What a task begins with."""
+
+_READ_BYTES = 1 << 16
+
+
+class Channel:
+    """Stands where torch's iterator has the index queue of a worker."""
+
+    def __init__(self, is_closing: Callable[[], bool]) -> None:
+        self.task_reader, self.task_writer = pipe()
+        self.result_reader, self.result_writer = pipe()
+        os.set_blocking(self.task_writer.fd, False)
+        os.set_blocking(self.result_reader.fd, False)
+        try:
+            self.arena = End(_engine.create_arena())
+        except ZenithError:
+            self.arena = End(-1)
+        arena = arena_of(_engine.ArenaReader, self.arena.fd)
+        if arena is None:
+            self.arena.close()
+        self.decoder = Decoder(arena)
+        self.process: Any = None
+        self.life = End(-1)
+        """Readable when the worker is dead."""
+        self.is_retired = False
+        """No more is expected of the worker."""
+        self._is_closing = is_closing
+        self._is_settled = False
+        self._unsent: deque[memoryview] = deque()
+        self._lock = Lock()
+        self._rest = b""
+
+    # -- what torch calls ------------------------------------------------------------------------------------------
+
+    def put(self, item: Any) -> None:
+        """Sends a task without ever waiting: what the pipe does not hold goes with later calls."""
+        self.settle()
+        if item is None:
+            self.is_retired = True
+            if self._is_closing():
+                # Nobody reads results any more, and no task but this one is wanted: the end of the pipe says the same.
+                with self._lock:
+                    if not self._unsent:
+                        self._unsent.append(_task(None))
+                        self._write()
+                    self._unsent.clear()
+                self.close()
+                return
+        task = _task(item)
+        with self._lock:
+            self._unsent.append(task)
+            self._write()
+
+    def cancel_join_thread(self) -> None:
+        """There is no thread."""
+
+    def close(self) -> None:
+        for end in self._ends():
+            end.close()
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """When the worker has been started: its ends are its own from here on."""
+        if self._is_settled or self.process is None:
+            return
+        self._is_settled = True
+        for end in (self.task_reader, self.result_writer, self.arena):
+            end.close()
+        # Without a descriptor for the process torch's own looks at it, every five seconds, still find a death.
+        with suppress(OSError):
+            self.life = End(os.pidfd_open(self.process.pid))
+
+    def forget(self, own: bool) -> None:
+        """In a forked worker: the main process's ends are not its business, and those of other workers are not either."""
+        kept = (self.task_reader, self.result_writer, self.arena) if own else ()
+        for end in self._ends():
+            if end not in kept:
+                end.close()
+
+    def _ends(self) -> tuple[End, ...]:
+        return (
+            self.task_reader,
+            self.task_writer,
+            self.result_reader,
+            self.result_writer,
+            self.arena,
+            self.life,
+        )
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def flush(self) -> None:
+        """Sends what did not fit before."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        while self._unsent and self.task_writer.fd >= 0:
+            task = self._unsent[0]
+            try:
+                written = os.write(self.task_writer.fd, task)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                # The worker is dead; whoever waits for its results is told.
+                self._unsent.clear()
+                return
+            if written < len(task):
+                self._unsent[0] = task[written:]
+            else:
+                self._unsent.popleft()
+
+    def receive(self) -> list[bytes] | None:
+        """Whole messages among what has come; ``None``: nothing has. Never waits."""
+        if self.result_reader.fd < 0:
+            return None
+        try:
+            content = os.read(self.result_reader.fd, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        if not content:
+            self.result_reader.close()
+            return None
+        if self._rest:
+            content = self._rest + content
+        messages = []
+        start = 0
+        while len(content) - start >= HEAD.size:
+            end = start + LENGTH.unpack_from(content, start)[0]
+            if end > len(content):
+                break
+            messages.append(content[start:end])
+            start = end
+        self._rest = content[start:]
+        return messages
+
+
+def _task(item: Any) -> memoryview:
+    try:
+        content = pickle.dumps(item, 5)
+    except Exception:
+        # Some objects are pickled by multiprocessing only.
+        content = bytes(ForkingPickler.dumps(item))
+    return memoryview(LENGTH.pack(len(content)) + content)
