@@ -10,9 +10,11 @@ __all__ = [
     "Table",
     "_TestSource",
     "_test_source",
+    "_test_tensors",
     "check_options",
     "columns",
     "create_arena",
+    "end_lending",
     "format_of",
     "info",
     "load",
@@ -62,7 +64,7 @@ class Loader:
     def batches(self, position: int) -> int: ...
     def state(self, epoch: int, position: int) -> str: ...
     def indices(self, epoch: int, start: int, step: int, count: int) -> list[int]: ...
-    def epoch(self, epoch: int, position: int) -> Epoch: ...
+    def epoch(self, epoch: int, position: int, pin: bool = False) -> Epoch: ...
 
 @final
 class Epoch:
@@ -98,6 +100,9 @@ class ArenaReader:
 def columns(batch: list[object]) -> list[tuple[str, bytearray | tuple[object, ...]]] | None:
     """The columns of a batch of tuples: ``"q"`` and ``"d"`` are int64 and float64 values, ``""`` the values themselves."""
 
+def end_lending() -> None:
+    """Lets decode threads leave the framework's tensors alone from here on; for the end of the process."""
+
 def load(pattern: str, columns: list[str] | None = None, mmap: bool = False) -> Table: ...
 def format_of(name: str) -> tuple[str, str | None] | None: ...
 def suffixes() -> str: ...
@@ -125,3 +130,6 @@ class _TestSource:
     def pointers(self) -> list[int]: ...
     def extend(self, script: str) -> None: ...
     def close(self) -> None: ...
+
+def _test_tensors(count: int | None = None) -> None:
+    """For tests: the next `count` tensors that should be pinned are ordinary ones, those after them are refused."""

@@ -8,12 +8,12 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.utils.data import DistributedSampler, RandomSampler
 from zenith import _engine
 
-from zenith_torch import randomness
+from zenith_torch import pinning, randomness
 from zenith_torch.native import NativeIter
+from zenith_torch.pinning import Pinning
 from zenith_torch.ranks import Ranks
 from zenith_torch.sampler import PlanSampler
 from zenith_torch.share import Tail
@@ -47,6 +47,7 @@ class Epochs:
         self._current: weakref.ref[NativeIter] | None = None
         self._current_id = 0
         self._dropped_at: int | None = None
+        self._pinning: Pinning | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process opens the files itself; iterators stay where they are.
@@ -55,7 +56,7 @@ class Epochs:
 
     # -- iteration -------------------------------------------------------------------------------------------------
 
-    def begin(self, loader: DataLoader[Any]) -> NativeIter:
+    def begin(self, loader: DataLoader[Any], pinned: Pinning) -> NativeIter:
         """An iterator over the next epoch, or over the rest of the one that was loaded."""
         verdict = loader._verdict
         engine = self._engine_of(loader)
@@ -70,8 +71,9 @@ class Epochs:
         tail = None
         if verdict.share is not None and not verdict.batches.drop_last:
             tail = Tail(self._view(loader), engine, verdict.share, self._options["batch_size"], epoch, position)
-        pin = loader.pin_memory and torch.accelerator.is_available()
-        iterator = NativeIter(loader, engine.epoch(epoch, position), self._view(loader).schema, pin, tail)
+        self._pinning = pinned
+        under_way = engine.epoch(epoch, position, pinned.direct)
+        iterator = NativeIter(loader, under_way, self._view(loader).schema, pinned.wanted, tail)
         if verdict.batches.recorder is not None:
             iterator.record = _recording(
                 verdict.batches.recorder, engine, epoch, self._options["rank"], self._world_size
@@ -177,6 +179,8 @@ class Epochs:
             lines.append("order: the selection's own, held decoded as a whole" if jumps else "order: file order")
         workers = loader.num_workers
         lines.append(f"decoding: {workers} threads" if workers else "decoding: in the calling thread")
+        if loader.pin_memory:
+            lines.append(f"pinning: {(self._pinning or pinning.expect(loader)).account}")
         lines.append(f"rank {options['rank']} of {options['world_size']}, {options['batch_size']} samples a batch")
         return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import torch.utils.data
 from torch.utils.data import DistributedSampler
 from zenith import _engine
 
-from zenith_torch import exits, keywords, randomness
+from zenith_torch import exits, keywords, pinning, randomness
 from zenith_torch.batching import Batches
 from zenith_torch.epochs import Epochs
 from zenith_torch.ranks import Ranks
@@ -203,11 +203,11 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self._recogniser.look_again()
         if not self._verdict.native:
             return super().__iter__()
-        self._warn_about_pinning()
+        pinned = pinning.begin(self)
         with exits.aside():
             # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
             randomness.draw(self.generator)
-            return self._epochs.begin(self)
+            return self._epochs.begin(self, pinned)
 
     def _get_iterator(self) -> Any:
         return self._resume.iterator(self)
@@ -230,14 +230,6 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             "read_timeout_ms": self.read_timeout_ms,
             "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
         }
-
-    def _warn_about_pinning(self) -> None:
-        if self.pin_memory and not torch.accelerator.is_available():
-            warnings.warn(
-                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
-                "used.",
-                stacklevel=3,
-            )
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iterator; from then on it no longer advances by itself.

@@ -16,7 +16,7 @@ from zenith.errors import InvalidArgumentError, ZenithError
 from zenith.values import varying_values
 
 from zenith_torch import exits
-from zenith_torch._ops import BATCH, END, next_batch
+from zenith_torch._ops import BATCH, END, TENSORS, next_batch
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
@@ -79,16 +79,18 @@ class NativeIter:
                 if self._done:
                     break
                 raise
-            if status == BATCH:
-                if self.record is not None:
-                    is_dense = self._schema is None or self._schema[0].kind == "dense"
-                    self.record(before, len(fields[0]) - (not is_dense))
+            if status in (BATCH, TENSORS) and self.record is not None:
+                is_dense = self._schema is None or self._schema[0].kind == "dense"
+                self.record(before, len(fields[0]) - (not is_dense))
+            if status == TENSORS:
                 return self._deliver(fields)
+            if status == BATCH:
+                return self._deliver(self._pinned(fields) if self._pin else fields)
             if status == END:
                 last = None if self._tail is None else self._tail.take()
                 if self._tail is not None and last is not None:
                     self._at_end = self._tail.end
-                    return self._deliver(last)
+                    return self._deliver(self._pinned(last) if self._pin else last)
                 self._finish()
         raise StopIteration
 
@@ -101,10 +103,13 @@ class NativeIter:
 
     def _deliver(self, fields: list[torch.Tensor]) -> Any:
         values: list[Any] = fields if self._schema is None else _values(self._schema, fields)
-        if self._pin:
-            values = [value.pin_memory() if isinstance(value, torch.Tensor) else value for value in values]
         batch: Any = tuple(values) if self._as_tuple else dict(zip(self._names, values, strict=True))
         return batch if self._map_batch is None else self._map_batch(batch)
+
+    def _pinned(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The parts in pinned memory, but for those that become Python objects. One that lies there already stays."""
+        wanted = [True] * len(parts) if self._schema is None else _is_tensor(self._schema)
+        return [part.pin_memory() if pin else part for part, pin in zip(parts, wanted, strict=True)]
 
     @property
     def position(self) -> int:
@@ -130,6 +135,12 @@ class NativeIter:
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("an iterator under way cannot be pickled; pickle the DataLoader or its state_dict()")
+
+
+def _is_tensor(schema: tuple[FieldInfo, ...]) -> list[bool]:
+    """For each part of a batch whether the user gets it as tensors; the others become Python objects and sizes."""
+    parts: dict[str, list[bool]] = {"dense": [True], "jagged": [True, True], "ragged": [False, True]}
+    return [part for info in schema for part in parts.get(info.kind, [False, False])]
 
 
 def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[Any]:

@@ -22,11 +22,11 @@ mod _engine {
     #[pymodule_export]
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
-    use super::loader::{Epoch, Loader};
+    use super::loader::{Epoch, Loader, end_lending};
     #[pymodule_export]
     use super::numbers::columns;
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
-    use super::test_source::{_TestSource, _test_source};
+    use super::test_source::{_TestSource, _test_source, _test_tensors};
 }
