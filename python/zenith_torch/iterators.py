@@ -233,7 +233,8 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             place.workers[self._last_worker] += 1
 
     def __del__(self) -> None:
-        if self._shutdown or _utils.python_exit_status is not False:
+        # At the end of the interpreter the names of this module are gone, and the workers are let go of by `living`.
+        if self._shutdown or _utils is None or _utils.python_exit_status is not False:
             return
         interrupts = Interrupts()
         if not interrupts.hold():
@@ -269,7 +270,13 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             return
         self._begin()
         self._kept = ()
-        super()._reset(loader, first_iter)
+        try:
+            super()._reset(loader, first_iter)
+        except KeyboardInterrupt:
+            # Workers would answer later what they were asked now: the next epoch has others.
+            loader._iterator = None
+            self._shutdown_workers()
+            raise
         self._settle()
 
     def _next_data(self) -> Any:

@@ -67,6 +67,22 @@ def test_while_a_worker_is_waited_for_it_is_raised_at_once() -> None:
     assert [batch.item() for batch in iterator] == [1, 2]
 
 
+def test_between_epochs_of_persistent_workers() -> None:
+    """Workers are asked to begin anew, and have not answered yet."""
+
+    def slow(index: int) -> int:
+        time.sleep(0.5 if index == 3 else 0)
+        return index
+
+    loader = DataLoader(Call(slow, 12), num_workers=2, persistent_workers=True, prefetch_factor=3)
+    next(iter(loader))
+    strike(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        iter(loader)
+    for _ in range(2):
+        assert [batch.item() for batch in loader] == list(range(12))
+
+
 def test_in_a_destructor_it_comes_afterwards() -> None:
     def slow(index: int) -> int:
         time.sleep(0.5 if index else 0)
