@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import dataloader as torchs
 from zenith.errors import StateError
 
+from zenith_torch.account import Account
+from zenith_torch.bad_samples import Policy
 from zenith_torch.fetch import gathering
 from zenith_torch.indices import Indices
 from zenith_torch.place import Origin, Place
 from zenith_torch.plan import Plan
 from zenith_torch.process.context import Context, WithContext
+from zenith_torch.process.setup import Setup
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
+from zenith_torch.samples import Parcel, Reader
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
@@ -31,9 +35,12 @@ class _Placed:
     _dataset_kind: int
     _num_workers: int
     _num_yielded: int
+    _auto_collation: bool
+    _last_worker: int | None = None
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._resume = loader._resume
+        self._policy = Policy.of(loader)
         self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
@@ -52,6 +59,8 @@ class _Placed:
             self._place.start, self._place.begun = 0, True
         self._indices.place, self._indices.plan = self._place, plan
         self._early: list[Any] = []
+        self._sizes: dict[int, int] = {}
+        self._account = Account(self._policy, self._is_iterable)
 
     def _settle(self) -> None:
         """After torch's part of the beginning: from here on the loader's state is that of this epoch."""
@@ -64,7 +73,43 @@ class _Placed:
                 self._forward(plan)
                 place.sent, place.finished, self._num_yielded = plan.position, False, plan.position
         place.fresh, place.sent_before = plan, place.sent
-        self._resume.begin(place)
+        self._resume.begin(place, self._account)
+
+    def _next_data(self) -> Any:
+        account = self._account
+        asked = account.ask()
+        try:
+            while True:
+                data = self._next_placed()
+                if type(data) is not Parcel:
+                    account.count(self._take_size())
+                    return data
+                account.unpack(data, self._take_size(), self._last_worker)
+                if not data.is_empty:
+                    return data.data
+        except Exception:
+            self._take_size()
+            raise
+        finally:
+            account.answer(asked)
+
+    def _next_placed(self) -> Any:
+        """Torch's ``_next_data()``, after which the place is known."""
+        raise NotImplementedError
+
+    def _next_index(self) -> Any:
+        index = super()._next_index()  # type: ignore[misc]
+        if not self._is_iterable:
+            self._sizes[self._next_task()] = _size(index) if self._auto_collation else 1
+        return index
+
+    def _next_task(self) -> int:
+        """Number of the task that the index batch drawn next is for."""
+        return 0
+
+    def _take_size(self) -> int:
+        """Samples that the index batch of the batch just handed out has."""
+        return self._sizes.pop(0, 0)
 
     # Torch's constructor sets these two, and goes on with what is found there: so they are not taken from the loader's
     # generators and samplers alone, where a state has a say.
@@ -110,10 +155,10 @@ class _Placed:
 class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter):
     """Torch's iterator in the calling process."""
 
-    def _next_data(self) -> Any:
+    def _next_placed(self) -> Any:
         place = self._place
         try:
-            data = super()._next_data()  # type: ignore[no-untyped-call]
+            data = torchs._SingleProcessDataLoaderIter._next_data(self)  # type: ignore[no-untyped-call]
         except Exception as error:
             # A sample that cannot be had is passed by, here as in torch: the next call is for the batch after it.
             # An interrupt is no such thing, and leaves the place where it is.
@@ -139,15 +184,17 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
             return
         for _ in range(plan.position):
             try:
-                self._next_data()
+                self._next_placed()
             except StopIteration:
                 break
 
     def _settle(self) -> None:
-        super()._settle()
-        fetcher = self._dataset_fetcher
-        if self._auto_collation and not self._is_iterable:
+        fetcher, policy, listed = self._dataset_fetcher, self._policy, self._account.listed
+        if policy.skips:
+            fetcher.fetch = Reader(fetcher, self._is_iterable, True, listed, None)
+        if self._auto_collation and not self._is_iterable and not listed:
             fetcher.fetch = gathering(self._dataset, self._collate_fn, fetcher.fetch) or fetcher.fetch
+        super()._settle()
         if self._is_iterable and (keeps_dataset_state(self._dataset) or is_stateful(fetcher.dataset_iter)):
             self._place.source = fetcher
 
@@ -155,26 +202,37 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
 class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderIter):
     """Torch's iterator over worker processes."""
 
-    _last_worker = 0
-
     def __init__(self, loader: DataLoader[Any]) -> None:
-        super().__init__(WithContext(loader, Context(loader.multiprocessing_context)))  # type: ignore[arg-type]
+        context = Context(loader.multiprocessing_context, self._first_setup)
+        super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
+
+    def _first_setup(self) -> Setup:
+        self._last_setup = self._setup()
+        return self._last_setup
+
+    def _setup(self) -> Setup:
+        return Setup(self._policy.skips, self._account.listed)
 
     def _reset(self, loader: DataLoader[Any], first_iter: bool = False) -> None:
         if first_iter:
             super()._reset(loader, first_iter)
             return
         self._begin()
+        setup = self._setup()
+        if setup != self._last_setup:
+            self._last_setup = setup
+            for tasks in self._index_queues:
+                tasks.put(setup)
         super()._reset(loader, first_iter)
         self._settle()
 
-    def _next_data(self) -> Any:
+    def _next_placed(self) -> Any:
         if self._early:
             data, self._last_worker = self._early.pop(0)
             self._count()
             return data
         try:
-            data = super()._next_data()  # type: ignore[no-untyped-call]
+            data = torchs._MultiProcessingDataLoaderIter._next_data(self)  # type: ignore[no-untyped-call]
         except Exception as error:
             self._place.finished = isinstance(error, StopIteration)
             if not self._is_iterable:
@@ -187,6 +245,7 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
     def _count(self) -> None:
         place = self._place
         if place.workers is not None:
+            assert self._last_worker is not None
             place.sent += 1
             place.workers[self._last_worker] += 1
         elif self._in_order:
@@ -194,6 +253,17 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         else:
             place.sent = self._send_idx
             place.pending = tuple(self._task_info)
+
+    def _next_task(self) -> int:
+        return self._send_idx
+
+    def _take_size(self) -> int:
+        if self._is_iterable:
+            return 0
+        if self._in_order:
+            return self._sizes.pop(self._rcvd_idx - 1, 0)
+        done = self._sizes.keys() - self._task_info
+        return sum(self._sizes.pop(task) for task in done)
 
     def _process_data(self, data: Any, worker_idx: int) -> Any:
         self._last_worker = worker_idx
@@ -205,13 +275,19 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         early = []
         while any(left):
             try:
-                data = self._next_data()
+                data = self._next_placed()
             except StopIteration:
                 break
             worker = self._last_worker
+            assert worker is not None
             if left[worker]:
                 left[worker] -= 1
             else:
                 early.append((data, worker))
         self._early = early
         self._place.workers = list(plan.workers or ())
+
+
+def _size(index: Any) -> int:
+    """How many samples an index batch asks for; a batch sampler may give what has no length."""
+    return len(index) if hasattr(index, "__len__") else 0

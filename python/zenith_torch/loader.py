@@ -54,12 +54,17 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
         process_group: a ``ProcessGroup`` in their place.
         prefetch_bytes: bytes of finished batches that may wait for the consumer.
-        on_error: what to do with a block (row group, record batch) that cannot be read: ``"raise"``; ``"skip"``: count
-            its samples and go on without them (one rank: their places stay empty, so batches are shorter; several:
-            samples of another block are repeated in their places); ``"quarantine"``: skip, and list it in
-            ``quarantine_path``.
-        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
-        quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
+        on_error: what to do with samples that cannot be had. ``"raise"``; ``"skip"``: count them and go on without them;
+            ``"quarantine"``: skip, and list them in ``quarantine_path``. Natively these are the samples of a block (row
+            group, record batch) that cannot be read (one rank: their places stay empty, so batches are shorter; several:
+            samples of another block are repeated in their places). Of a Python dataset they are those of which
+            ``dataset[i]`` raises an ``Exception``: their batch is shorter, and passed over if none is left. Errors of
+            ``collate_fn`` always raise. An iterable dataset's iterator is asked for the next sample after an error, unless
+            it is a generator or a datapipe, which end where they raise; it cannot be quarantined.
+        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default. Of Python
+            datasets a `zenith.BadSamplesError` for each batch with bad samples from there on.
+        quarantine_path: file that gets a JSON line for every bad block, or sample of a Python dataset; what is listed there
+            is not read again. One file for each Python dataset: lines are known by its type, length and index.
         read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
             a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
@@ -196,6 +201,11 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
+        if on_error == "quarantine" and self._dataset_kind == 1:
+            raise ValueError(
+                'on_error="quarantine" needs a map-style dataset: the samples of an iterable one have no index to be listed '
+                'by. Use on_error="skip"'
+            )
         self._is_made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -390,12 +400,6 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             raise
         self._epoch = self._loaded_state["epoch"]
 
-    def _need_native(self, what: str) -> None:
-        if not self._verdict.native:
-            raise NotImplementedError(
-                f"{what}() needs the native path, which does not run here: {self._verdict.reason}"
-            )
-
     # -- accounts --------------------------------------------------------------------------------------------------
 
     def explain(self) -> str:
@@ -418,8 +422,14 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         return "\n".join(lines)
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict."""
-        self._need_native("stats")
+        """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict.
+
+        Python datasets: ``batches`` and ``samples`` (map-style ones) handed out, ``skipped_samples``, ``skipped_batches`` (those
+        of which no sample was left), ``consumer_wait_ns`` (inside ``next()``, which without workers is loading) and
+        ``consumer_work_ns`` (between the calls).
+        """
+        if not self._verdict.native:
+            return self._resume.stats()
         current = None if self._current is None else self._current()
         counters = dict(self._last_stats) if current is None else current.stats()
         if not counters:

@@ -10,6 +10,7 @@ import torch
 from zenith.errors import StateError
 
 from zenith_torch import iterators, randomness
+from zenith_torch.account import Account
 from zenith_torch.place import Origin, Place, Snapshot
 from zenith_torch.plan import Plan
 from zenith_torch.sampler import PlanSampler
@@ -35,6 +36,7 @@ class Resume:
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self._place: Place | None = None
+        self._account: Account | None = None
 
     def iterator(self, loader: DataLoader[Any]) -> Any:
         """Torch's iterator for these workers, in the version that knows its place."""
@@ -45,9 +47,13 @@ class Resume:
         loader.check_worker_number_rationality()
         return iterators._MultiProcessingDataLoaderIter(loader)
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: Place, account: Account) -> None:
         """An iterator stands at its beginning: what was loaded is used up."""
-        self._place, self.plan = place, None
+        self._place, self._account, self.plan = place, account, None
+
+    def stats(self) -> dict[str, Any]:
+        """The account of the newest iterator."""
+        return {"verdict": "no epoch has begun"} if self._account is None else self._account.stats()
 
     def state(self, loader: DataLoader[Any]) -> dict[str, Any]:
         """The state of the loader: of the newest iterator, or of the epoch that would begin now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.multiprocessing
@@ -9,6 +10,7 @@ import torch.multiprocessing
 from zenith_torch.process.channel import Channel
 from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.results import Results
+from zenith_torch.process.setup import Setup
 from zenith_torch.process.worker import Queues, work
 
 _SMALL = (int, type(None))
@@ -18,7 +20,8 @@ class Context:
     """Gives torch's iterator, in the order in which it asks: the queue of results, an event, and per worker a queue of tasks
     and a process. One per iterator."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, setup: Callable[[], Setup]) -> None:
+        self._setup = setup
         self._context = torch.multiprocessing if context is None else context
         self._is_forking = self._context.get_start_method() == "fork"
         self._results: Results | None = None
@@ -52,7 +55,9 @@ class Context:
         )
         # A forked worker inherits what belongs to the main process, and lets go of it.
         inherited = (results, channel) if self._is_forking else None
-        channel.process = self._context.Process(target=work, args=(target, own, common, queues, inherited))
+        channel.process = self._context.Process(
+            target=work, args=(target, own, common, queues, inherited, self._setup())
+        )
         return channel.process
 
 

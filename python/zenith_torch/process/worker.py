@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch._utils import ExceptionWrapper
-from torch.utils.data import _DatasetKind, default_collate, get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 from zenith import _engine
 
-from zenith_torch.fetch import gathering
 from zenith_torch.process.channel import LENGTH, Channel
 from zenith_torch.process.collate import Collate
 from zenith_torch.process.ends import End
+from zenith_torch.process.equipment import Equipment
 from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.message import Encoder, arena_of
 from zenith_torch.process.results import Results
+from zenith_torch.process.setup import Setup
 
 
 @dataclass
@@ -40,6 +41,7 @@ def work(
     common: Frozen,
     queues: Queues,
     inherited: tuple[Results, Channel] | None,
+    setup: Setup,
 ) -> None:
     """Runs torch's worker loop with ``own`` and ``common`` arguments merged."""
     if inherited is not None:
@@ -50,32 +52,21 @@ def work(
     arguments = [mine if shared is None else shared for mine, shared in zip(own, common.values, strict=True)]
     arena = arena_of(_engine.ArenaWriter, queues.arena.fd)
     queues.arena.close()
-    arguments[queues.tasks_place] = Tasks(queues.task_reader)
+    equipment = Equipment(setup)
+    arguments[queues.tasks_place] = Tasks(queues.task_reader, equipment)
     arguments[queues.results_place] = Outbox(queues.result_writer, Encoder(arena))
     collate = Collate(arena)
     arguments = [collate if argument is default_collate else argument for argument in arguments]
-    _fetch_faster(collate)
+    equipment.equip_fetchers(collate)
     loop(*arguments)
-
-
-def _fetch_faster(collate: Collate) -> None:
-    """Lets the loop's fetchers take the shorter ways of `zenith_torch.fetch`."""
-    create = _DatasetKind.create_fetcher
-
-    def create_fetcher(kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, drop_last: Any) -> Any:
-        fetcher = create(kind, dataset, auto_collation, collate_fn, drop_last)  # type: ignore[no-untyped-call]
-        if auto_collation and collate_fn is collate and kind == _DatasetKind.Map:
-            fetcher.fetch = gathering(dataset, default_collate, fetcher.fetch, collate.empty) or fetcher.fetch
-        return fetcher
-
-    _DatasetKind.create_fetcher = staticmethod(create_fetcher)  # type: ignore[method-assign]
 
 
 class Tasks:
     """The queue of index batches, as torch's loop reads it."""
 
-    def __init__(self, reader: End) -> None:
+    def __init__(self, reader: End, equipment: Equipment) -> None:
         self._reader = reader
+        self._equipment = equipment
         self._poll = select.poll()
         self._poll.register(reader.fd, select.POLLIN)
 
@@ -91,7 +82,11 @@ class Tasks:
         content = None if head is None else self._read(LENGTH.unpack(head)[0])
         if content is None:
             raise KeyboardInterrupt
-        return pickle.loads(content)
+        task = pickle.loads(content)
+        if type(task) is Setup:
+            self._equipment.setup = task
+            raise queue.Empty
+        return task
 
     def _read(self, size: int) -> bytes | None:
         content = b""

@@ -1,0 +1,35 @@
+"""What a worker's fetchers can do beyond torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import _DatasetKind, default_collate
+
+from zenith_torch.fetch import gathering
+from zenith_torch.process.collate import Collate
+from zenith_torch.process.setup import Setup
+from zenith_torch.samples import Reader
+
+
+class Equipment:
+    """Stands by while torch's loop makes its fetchers: one at its start, and one for each later epoch."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        """As the main process said last; it counts for fetchers made from then on."""
+
+    def equip_fetchers(self, collate: Collate) -> None:
+        """Lets the loop's fetchers take the shorter ways of `zenith_torch.fetch`, and know about single samples if need be."""
+        create = _DatasetKind.create_fetcher
+
+        def create_fetcher(kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, drop_last: Any) -> Any:
+            fetcher = create(kind, dataset, auto_collation, collate_fn, drop_last)  # type: ignore[no-untyped-call]
+            is_iterable, setup = kind == _DatasetKind.Iterable, self.setup
+            if setup.skips:
+                fetcher.fetch = Reader(fetcher, is_iterable, True, setup.listed, None)
+            if auto_collation and collate_fn is collate and not is_iterable and not setup.listed:
+                fetcher.fetch = gathering(dataset, default_collate, fetcher.fetch, collate.empty) or fetcher.fetch
+            return fetcher
+
+        _DatasetKind.create_fetcher = staticmethod(create_fetcher)  # type: ignore[method-assign]
