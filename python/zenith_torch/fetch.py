@@ -41,7 +41,7 @@ def gathering(dataset: Any, collate_fn: Any, fetch: Fetch, empty: Empty | None =
     if type(dataset) is not TensorDataset:
         return None
     base = dataset
-    make: Empty = empty or torch.empty
+    make = empty or _empty
 
     def gather(indices: Any) -> Any:
         if type(indices) is not list or not _is_plain(base):
@@ -86,3 +86,7 @@ def _is_plain_tensor(tensor: Any) -> bool:
         and tensor.is_contiguous()
         and not (tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
     )
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils.data import dataloader as torchs
 from zenith.errors import StateError
 
@@ -37,6 +38,7 @@ class _Placed:
     _num_yielded: int
     _auto_collation: bool
     _last_worker: int | None = None
+    _sampler_iter: Any
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._resume = loader._resume
@@ -150,6 +152,14 @@ class _Placed:
     def _forward(self, plan: Plan) -> None:
         """Moves an iterable dataset to where the plan wants it."""
         raise NotImplementedError
+
+    def __next__(self) -> Any:
+        if self._is_iterable or self._sampler_iter is None or torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            return super().__next__()  # type: ignore[misc]
+        # What torch does, without making a record that no profiler reads.
+        data = self._next_data()
+        self._num_yielded += 1
+        return data
 
 
 class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter):

@@ -35,8 +35,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
 
     Given a `zenith.Dataset` (or torch's ``Subset`` or ``ConcatDataset`` of such), a path, a glob or ``source=``,
     batches are read and assembled by the engine's threads and
-    arrive as tensors that alias its memory; ``explain()`` says which path runs and why. For any other dataset it is
-    torch's loader.
+    arrive as tensors that alias its memory. Any other dataset is iterated as torch does it, in the calling thread or in
+    worker processes, whose batches arrive by shared memory. ``explain()`` says which path runs and why.
 
     The arguments mean what they mean in torch: ``batch_size`` is per rank, ``num_workers`` is the number of decode
     threads (0: decode in the calling thread). Further keywords:
@@ -405,7 +405,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def explain(self) -> str:
         """Which path runs and why, and what the order looks like, in a few lines."""
         if not self._verdict.native:
-            return f"torch's loader: {self._verdict.reason}\n{self._resume.explain(self)}"
+            backend = "process" if self.num_workers else "inline"
+            return f"{backend}: {self._verdict.reason}\n{self._resume.explain(self)}"
         options = self._options()
         lanes, window = self._engine().order
         lines = [f"native: {self._verdict.reason}", f"dataset: {self._native_dataset!r}"]

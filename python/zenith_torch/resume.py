@@ -122,7 +122,7 @@ class Resume:
         if workers == 0:
             lines = ["iterator: _SingleProcessDataLoaderIter, in the calling thread"]
         else:
-            lines = [f"iterator: _MultiProcessingDataLoaderIter, {workers} worker processes"]
+            lines = [f"iterator: _MultiProcessingDataLoaderIter, {workers} worker processes, batches by shared memory"]
         if loader._dataset_kind == 0:
             lines.append("state: by position in the order of the sampler; indices are drawn again, samples are not")
         elif workers == 0 and is_stateful(loader.dataset):

@@ -215,7 +215,7 @@ def test_what_torch_views_are_not_recognised(dataset: zenith.Parquet, parquet_fi
             (Subset(torch.utils.data.TensorDataset(torch.arange(5)), [1, 2]), "TensorDataset"),
         ):
             loader = DataLoader(view, batch_size=1)
-            assert loader.explain().startswith("torch's loader"), loader.explain()
+            assert loader.explain().startswith("inline: "), loader.explain()
             assert reason in loader.explain()
     assert ids(DataLoader(Mapped(dataset, [1, 2]), batch_size=1)) == [-1, -1]
     with pytest.raises(TypeError, match="overrides __getitem__"):

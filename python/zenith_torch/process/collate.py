@@ -61,8 +61,7 @@ class Collate:
         if kind is dict:
             return {key: self._collate([sample[key] for sample in batch]) for key in first}
         if kind is tuple or kind is list:
-            length = len(first)
-            if all(type(sample) is kind and len(sample) == length for sample in batch):
+            if set(map(type, batch)) == {kind} and len(set(map(len, batch))) == 1:
                 return [self._collate(column) for column in zip(*batch, strict=True)]
             return default_collate(batch)
         if kind is numpy.ndarray and first.dtype.kind in "biufc":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from typing import Any
 
 from torch.utils.data import _DatasetKind, default_collate
@@ -18,6 +19,13 @@ class Equipment:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         """As the main process said last; it counts for fetchers made from then on."""
+
+    def taken(self, task: Any) -> Any:
+        """A task has come. Raises ``queue.Empty`` where it is one for the equipment, not for torch's loop."""
+        if type(task) is Setup:
+            self.setup = task
+            raise queue.Empty
+        return task
 
     def equip_fetchers(self, collate: Collate) -> None:
         """Lets the loop's fetchers take the shorter ways of `zenith_torch.fetch`, and know about single samples if need be."""

@@ -38,7 +38,7 @@ class Frozen:
         context.set_spawning_popen(recorder)  # type: ignore[arg-type]
         try:
             with open(os.dup(file.fd), "wb") as output:
-                reduction.ForkingPickler(output, 5).dump(self.values)  # type: ignore[arg-type]
+                reduction.ForkingPickler(output, 5).dump(self.values)
         finally:
             context.set_spawning_popen(popen)
         self._file, self._descriptors = file, recorder.descriptors

@@ -7,6 +7,7 @@ import pickle
 import queue
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.message import Encoder, arena_of
 from zenith_torch.process.results import Results
 from zenith_torch.process.setup import Setup
+
+_READ_BYTES = 1 << 16
 
 
 @dataclass
@@ -58,7 +61,16 @@ def work(
     collate = Collate(arena)
     arguments = [collate if argument is default_collate else argument for argument in arguments]
     equipment.equip_fetchers(collate)
+    _give_way()
     loop(*arguments)
+
+
+def _give_way() -> None:
+    """Lets the consumer finish what it is at when it wakes this worker by sending a task: on a machine whose cores are all
+    taken, the worker would else run first, and a ``next()`` last as long as a batch takes to be made."""
+    with suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Tasks:
@@ -69,6 +81,7 @@ class Tasks:
         self._equipment = equipment
         self._poll = select.poll()
         self._poll.register(reader.fd, select.POLLIN)
+        self._content = b""
 
     def get(self, timeout: float) -> Any:
         """The next task. Raises ``queue.Empty`` when the time is over.
@@ -76,26 +89,18 @@ class Tasks:
         The end of the pipe means that the main process wants nothing more, or is dead: then it ends torch's loop by the one
         exception at which that ends without a word.
         """
-        if not self._poll.poll(1000 * timeout):
-            raise queue.Empty
-        head = self._read(LENGTH.size)
-        content = None if head is None else self._read(LENGTH.unpack(head)[0])
-        if content is None:
-            raise KeyboardInterrupt
-        task = pickle.loads(content)
-        if type(task) is Setup:
-            self._equipment.setup = task
-            raise queue.Empty
-        return task
-
-    def _read(self, size: int) -> bytes | None:
-        content = b""
-        while len(content) < size:
-            more = os.read(self._reader.fd, size - len(content))
+        while True:
+            content = self._content
+            end = LENGTH.unpack_from(content)[0] + LENGTH.size if len(content) >= LENGTH.size else len(content) + 1
+            if len(content) >= end:
+                self._content = content[end:]
+                return self._equipment.taken(pickle.loads(memoryview(content)[LENGTH.size : end]))
+            if not self._poll.poll(1000 * timeout):
+                raise queue.Empty
+            more = os.read(self._reader.fd, max(_READ_BYTES, end - len(content)))
             if not more:
-                return None
-            content += more
-        return content
+                raise KeyboardInterrupt
+            self._content = content + more
 
 
 class Outbox:
