@@ -22,9 +22,9 @@ class Policy:
 
     on_error: str
     max_bad_samples: int | None
-    path: str | None
-    dataset: str
-    samples: int | None
+    path: str | None = None
+    dataset: str = ""
+    samples: int | None = None
 
     @property
     def skips(self) -> bool:
@@ -33,16 +33,17 @@ class Policy:
 
     @staticmethod
     def of(loader: DataLoader[Any]) -> Policy:
+        if loader.quarantine_path is None:
+            return Policy(loader.on_error, loader.max_bad_samples)
         kind = type(loader.dataset)
         try:
             samples = len(loader.dataset)  # type: ignore[arg-type]
         except (TypeError, NotImplementedError):
             samples = None
-        path = loader.quarantine_path
         return Policy(
             loader.on_error,
             loader.max_bad_samples,
-            None if path is None else os.path.abspath(os.path.expanduser(path)),
+            os.path.abspath(os.path.expanduser(loader.quarantine_path)),
             f"{kind.__module__}.{kind.__qualname__}",
             samples,
         )

@@ -6,6 +6,11 @@ They bear the names of torch's classes: profilers look for them.
 from __future__ import annotations
 
 import copy
+import logging
+import math
+import time
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +25,21 @@ from zenith_torch.place import Origin, Place
 from zenith_torch.plan import Plan
 from zenith_torch.process.context import Context, WithContext
 from zenith_torch.process.setup import Setup
+from zenith_torch.process.stalls import stall_of
+from zenith_torch.process.watch import IDLE
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 from zenith_torch.samples import Parcel, Reader
+from zenith_torch.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
 
+_log = logging.getLogger("zenith_torch")
+
 _END = object()
+
+_LOOK_S = 5.0
+"""How often it is looked whether workers and the thread that pins live, where no pipe tells."""
 
 
 class _Placed:
@@ -43,6 +56,7 @@ class _Placed:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._resume = loader._resume
         self._policy = Policy.of(loader)
+        self._stall_timeout = loader.stall_timeout
         self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
@@ -61,7 +75,7 @@ class _Placed:
             self._place.start, self._place.begun = 0, True
         self._indices.place, self._indices.plan = self._place, plan
         self._early: list[Any] = []
-        self._sizes: dict[int, int] = {}
+        self._drawn: dict[int, Any] = {}
         self._account = Account(self._policy, self._is_iterable)
 
     def _settle(self) -> None:
@@ -102,7 +116,7 @@ class _Placed:
     def _next_index(self) -> Any:
         index = super()._next_index()  # type: ignore[misc]
         if not self._is_iterable:
-            self._sizes[self._next_task()] = _size(index) if self._auto_collation else 1
+            self._drawn[self._next_task()] = index if self._auto_collation else (index,)
         return index
 
     def _next_task(self) -> int:
@@ -111,7 +125,7 @@ class _Placed:
 
     def _take_size(self) -> int:
         """Samples that the index batch of the batch just handed out has."""
-        return self._sizes.pop(0, 0)
+        return _size(self._drawn.pop(0, ()))
 
     # Torch's constructor sets these two, and goes on with what is found there: so they are not taken from the loader's
     # generators and samplers alone, where a state has a say.
@@ -165,6 +179,14 @@ class _Placed:
 class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter):
     """Torch's iterator in the calling process."""
 
+    _watchdog: Watchdog | None = None
+
+    def _next_index(self) -> Any:
+        index = super()._next_index()
+        if self._watchdog is not None:
+            self._watchdog.begin(self._drawn.get(0))
+        return index
+
     def _next_placed(self) -> Any:
         place = self._place
         try:
@@ -176,13 +198,16 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
             if not self._is_iterable:
                 place.sent = self._sampler_iter.taken
             raise
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.end()
         place.finished = False
         place.sent = place.sent + 1 if self._is_iterable else self._sampler_iter.taken
         return data
 
     def _forward(self, plan: Plan) -> None:
         """Moves an iterable dataset on: by its own state if it has one, else by drawing what was drawn before."""
-        fetcher, part = self._dataset_fetcher, plan.dataset
+        fetcher, part = self._dataset_fetcher._fetcher, plan.dataset
         if part is not None:
             if part.get("iterator") is not None:
                 if not is_stateful(fetcher.dataset_iter):
@@ -200,20 +225,41 @@ class _SingleProcessDataLoaderIter(_Placed, torchs._SingleProcessDataLoaderIter)
 
     def _settle(self) -> None:
         fetcher, policy, listed = self._dataset_fetcher, self._policy, self._account.listed
-        if policy.skips:
-            fetcher.fetch = Reader(fetcher, self._is_iterable, True, listed, None)
+        if self._stall_timeout is not None:
+            self._watchdog = Watchdog(self._stall_timeout)
+            weakref.finalize(self, self._watchdog.stop)
+        fetch = fetcher.fetch
+        if policy.skips or self._watchdog is not None:
+            fetch = Reader(fetcher, self._is_iterable, policy.skips, listed, self._watchdog)
         if self._auto_collation and not self._is_iterable and not listed:
-            fetcher.fetch = gathering(self._dataset, self._collate_fn, fetcher.fetch) or fetcher.fetch
+            fetch = gathering(self._dataset, self._collate_fn, fetch) or fetch
+        self._dataset_fetcher = _Fetcher(fetcher, fetch)
         super()._settle()
         if self._is_iterable and (keeps_dataset_state(self._dataset) or is_stateful(fetcher.dataset_iter)):
             self._place.source = fetcher
 
 
+class _Fetcher:
+    """Torch's fetcher with another way to fetch: beside it, as an attribute of it would make a cycle that keeps the dataset."""
+
+    def __init__(self, fetcher: Any, fetch: Callable[[Any], Any]) -> None:
+        self._fetcher = fetcher
+        self.fetch = fetch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fetcher, name)
+
+
 class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderIter):
     """Torch's iterator over worker processes."""
 
+    _shutdown = True
+    """There is nothing to shut down before there are workers; torch's constructor says when there are."""
+    _is_begun = False
+    """It stands where its epoch is to go on, so an error of ``next()`` leaves it whole."""
+
     def __init__(self, loader: DataLoader[Any]) -> None:
-        context = Context(loader.multiprocessing_context, self._first_setup)
+        context = Context(loader.multiprocessing_context, self._first_setup, loader.stall_timeout is not None)
         super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
 
     def _first_setup(self) -> Setup:
@@ -227,20 +273,29 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         if first_iter:
             super()._reset(loader, first_iter)
             return
+        self._is_begun = False
         self._begin()
         setup = self._setup()
         if setup != self._last_setup:
             self._last_setup = setup
             for tasks in self._index_queues:
                 tasks.put(setup)
+        if self._stall_timeout is not None:
+            self._late_at = time.monotonic() + self._stall_timeout
         super()._reset(loader, first_iter)
         self._settle()
+
+    def _settle(self) -> None:
+        super()._settle()
+        self._is_begun = True
 
     def _next_placed(self) -> Any:
         if self._early:
             data, self._last_worker = self._early.pop(0)
             self._count()
             return data
+        if self._stall_timeout is not None:
+            self._late_at = time.monotonic() + self._stall_timeout
         try:
             data = torchs._MultiProcessingDataLoaderIter._next_data(self)  # type: ignore[no-untyped-call]
         except Exception as error:
@@ -264,6 +319,43 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             place.sent = self._send_idx
             place.pending = tuple(self._task_info)
 
+    def _get_data(self) -> Any:
+        if self._stall_timeout is None:
+            return super()._get_data()  # type: ignore[no-untyped-call]
+        over_at = time.monotonic() + self._timeout if self._timeout > 0 else math.inf
+        while True:
+            left = min(self._late_at, over_at) - time.monotonic()
+            success, data = self._try_get_data(max(0.0, min(left, _LOOK_S)))  # type: ignore[no-untyped-call]
+            if success:
+                return data
+            now = time.monotonic()
+            if now >= over_at:
+                raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds")
+            if now >= self._late_at:
+                self._on_late(self._stall_timeout)
+            if self._pin_memory and not self._pin_memory_thread.is_alive():
+                raise RuntimeError("Pin memory thread exited unexpectedly")
+
+    def _on_late(self, seconds: float) -> None:
+        """Says where the worker is that has the batch: as an error, or in the log where an error would lose the iterator."""
+        waiting = [task for task, info in self._task_info.items() if len(info) == 1]
+        awaited = self._rcvd_idx if self._in_order else min(waiting, default=None)
+        watches = [channel.watch for channel in self._index_queues]  # type: ignore[attr-defined]
+        if awaited in self._task_info:
+            worker = self._task_info[awaited][0]
+        else:
+            # What earlier epochs left to do is being finished.
+            awaited = None
+            busy = [i for i, watch in enumerate(watches) if watch is not None and watch.note()[0] != IDLE]
+            worker = busy[0] if busy else 0
+        watch = watches[worker]
+        assert watch is not None
+        stall = stall_of(seconds, worker, self._workers[worker].pid, watch, awaited, self._drawn)
+        if self._is_begun:
+            raise stall
+        _log.warning("%s", stall)
+        self._late_at = time.monotonic() + seconds
+
     def _next_task(self) -> int:
         return self._send_idx
 
@@ -271,9 +363,8 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         if self._is_iterable:
             return 0
         if self._in_order:
-            return self._sizes.pop(self._rcvd_idx - 1, 0)
-        done = self._sizes.keys() - self._task_info
-        return sum(self._sizes.pop(task) for task in done)
+            return _size(self._drawn.pop(self._rcvd_idx - 1, ()))
+        return sum(_size(self._drawn.pop(task)) for task in self._drawn.keys() - self._task_info)
 
     def _process_data(self, data: Any, worker_idx: int) -> Any:
         self._last_worker = worker_idx

@@ -67,6 +67,10 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             is not read again. One file for each Python dataset: lines are known by its type, length and index.
         read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
             a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
+        stall_timeout: seconds after which a batch that ``next()`` waits for is a `zenith.StallError`. Of worker processes it names
+            the worker, its pid, the indices it was given, the one that it is at, and where it is in Python. The next
+            ``next()`` waits again, as after ``timeout``. Of Python datasets without workers it is a warning in the log
+            (``zenith_torch``) with the stack, since only the sample itself could end. No bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
@@ -112,6 +116,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         max_bad_samples: int | None = None,
         quarantine_path: str | os.PathLike[str] | None = None,
         read_timeout_ms: int | None = None,
+        stall_timeout: float | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
         snapshot_every_n_steps: int | None = 1,
@@ -135,6 +140,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.quarantine_path = quarantine_path
         self.read_timeout_ms = read_timeout_ms
         _engine.check_options(json.dumps(self._plain_options()))
+        if stall_timeout is not None and not stall_timeout > 0:
+            raise ValueError(f"stall_timeout must be None or seconds > 0, got {stall_timeout!r}")
+        self.stall_timeout = stall_timeout
         self.map_batch = map_batch
         self.output = output
         check_every(snapshot_every_n_steps)

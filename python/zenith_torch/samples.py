@@ -95,15 +95,14 @@ class Reader:
         self._listed = listed
         self._at: Callable[[int], None] = _nowhere if progress is None else progress.at
         self._failures = 0
-        self._read: Callable[[Any, list[Loss]], Any]
-        if fetcher.auto_collation:
-            self._read = self._drawn if is_iterable else self._asked
-        else:
-            self._read = self._drawn_alone if is_iterable else self._asked_alone
+        self._is_iterable = is_iterable
 
     def __call__(self, indices: Any) -> Any:
         losses: list[Loss] = []
-        data = self._read(indices, losses)
+        if self._fetcher.auto_collation:
+            data = self._drawn(indices, losses) if self._is_iterable else self._asked(indices, losses)
+        else:
+            data = self._drawn_alone(losses) if self._is_iterable else self._asked_alone(indices, losses)
         self._at(COLLATING)
         if not losses:
             return self._fetcher.collate_fn(data)
@@ -195,7 +194,7 @@ class Reader:
             raise StopIteration
         return samples
 
-    def _drawn_alone(self, _: Any, losses: list[Loss]) -> Any:
+    def _drawn_alone(self, losses: list[Loss]) -> Any:
         if self._fetcher.ended:
             raise StopIteration
         self._at(0)

@@ -17,6 +17,7 @@ from zenith.errors import ZenithError
 
 from zenith_torch.process.ends import End, pipe
 from zenith_torch.process.message import HEAD, Decoder, arena_of
+from zenith_torch.process.watch import Watch
 
 LENGTH = struct.Struct("=I")
 """What a task begins with."""
@@ -27,7 +28,7 @@ _READ_BYTES = 1 << 16
 class Channel:
     """Stands where torch's iterator has the index queue of a worker."""
 
-    def __init__(self, is_closing: Callable[[], bool]) -> None:
+    def __init__(self, is_closing: Callable[[], bool], is_watched: bool) -> None:
         self.task_reader, self.task_writer = pipe()
         self.result_reader, self.result_writer = pipe()
         os.set_blocking(self.task_writer.fd, False)
@@ -40,11 +41,13 @@ class Channel:
         if arena is None:
             self.arena.close()
         self.decoder = Decoder(arena)
+        self.watch = Watch() if is_watched else None
         self.process: Any = None
         self.life = End(-1)
         """Readable when the worker is dead."""
         self.is_retired = False
         """No more is expected of the worker."""
+        self._watch_end = End(-1) if self.watch is None else self.watch.end
         self._is_closing = is_closing
         self._is_settled = False
         self._unsent: deque[memoryview] = deque()
@@ -94,7 +97,7 @@ class Channel:
 
     def forget(self, own: bool) -> None:
         """In a forked worker: the main process's ends are not its business, and those of other workers are not either."""
-        kept = (self.task_reader, self.result_writer, self.arena) if own else ()
+        kept = (self.task_reader, self.result_writer, self.arena, self._watch_end) if own else ()
         for end in self._ends():
             if end not in kept:
                 end.close()
@@ -107,6 +110,7 @@ class Channel:
             self.result_writer,
             self.arena,
             self.life,
+            self._watch_end,
         )
 
     @property

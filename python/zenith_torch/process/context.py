@@ -20,8 +20,9 @@ class Context:
     """Gives torch's iterator, in the order in which it asks: the queue of results, an event, and per worker a queue of tasks
     and a process. One per iterator."""
 
-    def __init__(self, context: Any, setup: Callable[[], Setup]) -> None:
+    def __init__(self, context: Any, setup: Callable[[], Setup], is_watched: bool) -> None:
         self._setup = setup
+        self._is_watched = is_watched
         self._context = torch.multiprocessing if context is None else context
         self._is_forking = self._context.get_start_method() == "fork"
         self._results: Results | None = None
@@ -32,7 +33,7 @@ class Context:
         if self._results is None:
             self._results = Results()
             return self._results
-        channel = Channel(self._done.is_set)
+        channel = Channel(self._done.is_set, self._is_watched)
         self._results.channels.append(channel)
         return channel
 
@@ -51,7 +52,12 @@ class Context:
             common = self._common = Frozen(*shared)
         places = {id(arg): place for place, arg in enumerate(args)}
         queues = Queues(
-            places[id(channel)], places[id(results)], channel.task_reader, channel.result_writer, channel.arena
+            places[id(channel)],
+            places[id(results)],
+            channel.task_reader,
+            channel.result_writer,
+            channel.arena,
+            None if channel.watch is None else channel.watch.end,
         )
         # A forked worker inherits what belongs to the main process, and lets go of it.
         inherited = (results, channel) if self._is_forking else None

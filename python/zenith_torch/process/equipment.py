@@ -10,22 +10,31 @@ from torch.utils.data import _DatasetKind, default_collate
 from zenith_torch.fetch import gathering
 from zenith_torch.process.collate import Collate
 from zenith_torch.process.setup import Setup
+from zenith_torch.process.watch import IDLE, Notes
 from zenith_torch.samples import Reader
 
 
 class Equipment:
     """Stands by while torch's loop makes its fetchers: one at its start, and one for each later epoch."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, notes: Notes | None) -> None:
         self.setup = setup
         """As the main process said last; it counts for fetchers made from then on."""
+        self.notes = notes
 
     def taken(self, task: Any) -> Any:
         """A task has come. Raises ``queue.Empty`` where it is one for the equipment, not for torch's loop."""
         if type(task) is Setup:
             self.setup = task
             raise queue.Empty
+        if self.notes is not None and type(task) is tuple:
+            self.notes.begin(task[0])
         return task
+
+    def wait(self) -> None:
+        """The next task is waited for."""
+        if self.notes is not None:
+            self.notes.begin(IDLE)
 
     def equip_fetchers(self, collate: Collate) -> None:
         """Lets the loop's fetchers take the shorter ways of `zenith_torch.fetch`, and know about single samples if need be."""
@@ -34,8 +43,8 @@ class Equipment:
         def create_fetcher(kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, drop_last: Any) -> Any:
             fetcher = create(kind, dataset, auto_collation, collate_fn, drop_last)  # type: ignore[no-untyped-call]
             is_iterable, setup = kind == _DatasetKind.Iterable, self.setup
-            if setup.skips:
-                fetcher.fetch = Reader(fetcher, is_iterable, True, setup.listed, None)
+            if setup.skips or self.notes is not None:
+                fetcher.fetch = Reader(fetcher, is_iterable, setup.skips, setup.listed, self.notes)
             if auto_collation and collate_fn is collate and not is_iterable and not setup.listed:
                 fetcher.fetch = gathering(dataset, default_collate, fetcher.fetch, collate.empty) or fetcher.fetch
             return fetcher

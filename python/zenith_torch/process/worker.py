@@ -23,6 +23,7 @@ from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.message import Encoder, arena_of
 from zenith_torch.process.results import Results
 from zenith_torch.process.setup import Setup
+from zenith_torch.process.watch import Notes
 
 _READ_BYTES = 1 << 16
 
@@ -36,6 +37,7 @@ class Queues:
     task_reader: End
     result_writer: End
     arena: End
+    watch: End | None
 
 
 def work(
@@ -55,7 +57,7 @@ def work(
     arguments = [mine if shared is None else shared for mine, shared in zip(own, common.values, strict=True)]
     arena = arena_of(_engine.ArenaWriter, queues.arena.fd)
     queues.arena.close()
-    equipment = Equipment(setup)
+    equipment = Equipment(setup, None if queues.watch is None else Notes(queues.watch))
     arguments[queues.tasks_place] = Tasks(queues.task_reader, equipment)
     arguments[queues.results_place] = Outbox(queues.result_writer, Encoder(arena))
     collate = Collate(arena)
@@ -95,6 +97,7 @@ class Tasks:
             if len(content) >= end:
                 self._content = content[end:]
                 return self._equipment.taken(pickle.loads(memoryview(content)[LENGTH.size : end]))
+            self._equipment.wait()
             if not self._poll.poll(1000 * timeout):
                 raise queue.Empty
             more = os.read(self._reader.fd, max(_READ_BYTES, end - len(content)))
