@@ -11,9 +11,11 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._utils import ExceptionWrapper
 from torch.utils.data import dataloader as torchs
 from zenith.errors import StateError
 
@@ -27,16 +29,15 @@ from zenith_torch.process.context import Context, WithContext
 from zenith_torch.process.setup import Setup
 from zenith_torch.process.stalls import stall_of
 from zenith_torch.process.watch import IDLE
-from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
+from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state, restore_dataset
 from zenith_torch.samples import Parcel, Reader
 from zenith_torch.watchdog import Watchdog
+from zenith_torch.worker_states import WorkerStates
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
 
 _log = logging.getLogger("zenith_torch")
-
-_END = object()
 
 _LOOK_S = 5.0
 """How often it is looked whether workers and the thread that pins live, where no pipe tells."""
@@ -57,6 +58,8 @@ class _Placed:
         self._resume = loader._resume
         self._policy = Policy.of(loader)
         self._stall_timeout = loader.stall_timeout
+        self._every = loader.snapshot_every_n_steps
+        self._worker_count = loader.num_workers
         self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
@@ -89,7 +92,7 @@ class _Placed:
                 self._forward(plan)
                 place.sent, place.finished, self._num_yielded = plan.position, False, plan.position
         place.fresh, place.sent_before = plan, place.sent
-        self._resume.begin(place, self._account)
+        self._resume.begin(place, self._account, self)
 
     def _next_data(self) -> Any:
         account = self._account
@@ -100,6 +103,10 @@ class _Placed:
                 if type(data) is not Parcel:
                     account.count(self._take_size())
                     return data
+                if data.state is not None:
+                    self._note(data)
+                if isinstance(data.data, ExceptionWrapper):
+                    data.data.reraise()  # type: ignore[no-untyped-call]
                 account.unpack(data, self._take_size(), self._last_worker)
                 if not data.is_empty:
                     return data.data
@@ -108,6 +115,18 @@ class _Placed:
             raise
         finally:
             account.answer(asked)
+
+    def _note(self, parcel: Parcel) -> None:
+        """A worker has told its state."""
+        place = self._place
+        assert place.states is not None
+        assert parcel.state is not None
+        assert parcel.worker is not None
+        place.states.note(parcel.worker, parcel.state)
+        place.template = None
+
+    def _on_asked(self) -> None:
+        """Somebody wants states from now on."""
 
     def _next_placed(self) -> Any:
         """Torch's ``_next_data()``, after which the place is known."""
@@ -157,11 +176,8 @@ class _Placed:
             return
         if not keeps_dataset_state(dataset):
             return
-        dataset.load_state_dict(copy.deepcopy(plan.dataset["dataset"]))
         at_end = self._is_iterable and (plan.finished or plan.dataset.get("ended", False))
-        if at_end and next(iter(dataset), _END) is not _END:
-            # Loaded with the state of its end, it ends once before it begins anew, or it begins anew by itself.
-            dataset.load_state_dict(copy.deepcopy(plan.dataset["dataset"]))
+        restore_dataset(dataset, plan.dataset["dataset"], at_end)
 
     def _forward(self, plan: Plan) -> None:
         """Moves an iterable dataset to where the plan wants it."""
@@ -255,35 +271,89 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
 
     _shutdown = True
     """There is nothing to shut down before there are workers; torch's constructor says when there are."""
+    _drains = False
+    """Batches that come are of the last epoch, and are not handed out."""
     _is_begun = False
     """It stands where its epoch is to go on, so an error of ``next()`` leaves it whole."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
+        self._setups: list[Setup] = []
         context = Context(loader.multiprocessing_context, self._first_setup, loader.stall_timeout is not None)
         super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
 
-    def _first_setup(self) -> Setup:
-        self._last_setup = self._setup()
-        return self._last_setup
+    def _setup(self, worker: int) -> Setup:
+        """What a worker is told before its epoch begins."""
+        told = None if self._plan is None else self._told(self._plan)
+        every = max(self._every, 1) if self._resume.is_asked and self._every is not None else None
+        return Setup(self._policy.skips, self._account.listed, every, None if told is None else told[worker])
 
-    def _setup(self) -> Setup:
-        return Setup(self._policy.skips, self._account.listed)
+    def _first_setup(self, worker: int) -> Setup:
+        setup = self._setup(worker)
+        self._setups.append(replace(setup, start=None))
+        return setup
+
+    def _begin(self) -> None:
+        before = self._place.states if self._setups else None
+        super()._begin()
+        # Workers that stay go on with what they had; the beginning of an iterable dataset has no state.
+        told = None if before is None or self._is_iterable else before.latest
+        if self._plan is not None:
+            told = self._told(self._plan)
+        self._place.states = WorkerStates(self._worker_count, told)
+
+    def _told(self, plan: Plan) -> list[dict[str, Any] | None] | None:
+        """The states of workers in a plan, if it is of as many."""
+        return plan.worker_states if plan.num_workers == self._worker_count else None
 
     def _reset(self, loader: DataLoader[Any], first_iter: bool = False) -> None:
         if first_iter:
             super()._reset(loader, first_iter)
             return
         self._is_begun = False
+        # Batches that the last epoch did not come to were made all the same.
+        self._drains = not self._is_iterable and self._resume.plan is None
+        for info in self._task_info.values():
+            if len(info) == 2:
+                self._peek(info[1])
         self._begin()
-        setup = self._setup()
-        if setup != self._last_setup:
-            self._last_setup = setup
-            for tasks in self._index_queues:
-                tasks.put(setup)
+        for worker, tasks in enumerate(self._index_queues):
+            self._send(tasks, worker, self._setup(worker))
         if self._stall_timeout is not None:
             self._late_at = time.monotonic() + self._stall_timeout
         super()._reset(loader, first_iter)
+        self._drains = False
         self._settle()
+
+    def _send(self, tasks: Any, worker: int, setup: Setup) -> None:
+        """Tells a worker what has changed since it was told last."""
+        if setup.start is not None or setup != self._setups[worker]:
+            self._setups[worker] = replace(setup, start=None)
+            tasks.put(setup)
+
+    def _on_asked(self) -> None:
+        if self._shutdown:
+            return
+        for worker, tasks in enumerate(self._index_queues):
+            if self._persistent_workers or self._workers_status[worker]:
+                self._send(tasks, worker, replace(self._setup(worker), start=None))
+
+    def _peek(self, data: Any) -> None:
+        if self._drains and type(data) is Parcel and data.state is not None:
+            self._note(data)
+
+    # Torch's cycle begins with the first worker. A batch goes to the worker that it would have gone to in the unbroken run.
+
+    @property
+    def _worker_queue_idx_cycle(self) -> Any:
+        return self._cycle
+
+    @_worker_queue_idx_cycle.setter
+    def _worker_queue_idx_cycle(self, cycle: Any) -> None:
+        plan = self._plan
+        if plan is not None and not self._is_iterable and self._in_order and not plan.missing:
+            for _ in range(plan.position % self._num_workers):
+                next(cycle)
+        self._cycle = cycle
 
     def _settle(self) -> None:
         super()._settle()
@@ -320,8 +390,12 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             place.pending = tuple(self._task_info)
 
     def _get_data(self) -> Any:
-        if self._stall_timeout is None:
-            return super()._get_data()  # type: ignore[no-untyped-call]
+        seconds = self._stall_timeout
+        result = super()._get_data() if seconds is None else self._get_in_time(seconds)  # type: ignore[no-untyped-call]
+        self._peek(result[1])
+        return result
+
+    def _get_in_time(self, seconds: float) -> Any:
         over_at = time.monotonic() + self._timeout if self._timeout > 0 else math.inf
         while True:
             left = min(self._late_at, over_at) - time.monotonic()
@@ -332,7 +406,7 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
             if now >= over_at:
                 raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds")
             if now >= self._late_at:
-                self._on_late(self._stall_timeout)
+                self._on_late(seconds)
             if self._pin_memory and not self._pin_memory_thread.is_alive():
                 raise RuntimeError("Pin memory thread exited unexpectedly")
 
@@ -372,7 +446,9 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
 
     def _forward(self, plan: Plan) -> None:
         """Drops from each worker as many batches as it has given before; others that come meanwhile are kept."""
-        left = list(plan.workers or ())
+        told = plan.worker_states or [None] * self._num_workers
+        begun = [0 if state is None else state.get("at", 0) for state in told]
+        left = [given - at for given, at in zip(plan.workers or (), begun, strict=True)]
         early = []
         while any(left):
             try:
@@ -381,6 +457,8 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
                 break
             worker = self._last_worker
             assert worker is not None
+            if type(data) is Parcel and data.state is not None:
+                self._note(data)
             if left[worker]:
                 left[worker] -= 1
             else:

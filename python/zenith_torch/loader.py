@@ -74,8 +74,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
-            one; ``None``: one look, at the beginning of the epoch); those since the last look are drawn again on resume.
-            Positions are exact whatever it is, and nothing else depends on it. The name is torchdata's.
+            one; ``None``: one look, at the beginning of the epoch), and batches between two at an iterable dataset in a
+            worker; those since the last look are drawn again on resume. ``None`` also keeps the random states of workers
+            out of states. Positions are exact whatever it is. The name is torchdata's.
 
     Raises:
         ValueError: contradicting arguments, as torch raises them.

@@ -29,6 +29,7 @@ class Plan:
     snapshot: Snapshot | None = None
     workers: list[int] | None = None
     dataset: dict[str, Any] | None = None
+    worker_states: list[dict[str, Any] | None] | None = None
 
     def as_state(self) -> dict[str, Any]:
         """As JSON-able values; what says nothing is left out."""
@@ -54,6 +55,8 @@ class Plan:
             state["workers"] = list(self.workers)
         if self.dataset is not None:
             state["dataset"] = copy.deepcopy(self.dataset)
+        if self.worker_states is not None and len(self.worker_states) == self.num_workers:
+            state["worker_states"] = copy.deepcopy(self.worker_states)
         return state
 
     @staticmethod
@@ -98,6 +101,9 @@ class Plan:
             and 0 <= snapshot["number"] <= min(missing, default=state["position"])
         ):
             raise StateError("the loader's state is damaged: the sampler's part has no number")
+        told = state.get("worker_states")
+        if told is not None and (len(told) != state["num_workers"] or not all(map(_is_worker_state, told))):
+            raise StateError("the loader's state is damaged: worker_states is not one for each worker")
         origin = Origin(**{name: state[name] for name in vars(Origin()) if name in state})
         return Plan(
             kind=state["kind"],
@@ -114,6 +120,7 @@ class Plan:
             else Snapshot(snapshot["number"], snapshot.get("sampler"), snapshot.get("iterator")),
             workers=state.get("workers"),
             dataset=state.get("dataset"),
+            worker_states=told,
         )
 
 
@@ -136,4 +143,16 @@ _FIELDS: dict[str, tuple[tuple[type, ...], bool]] = {
     "sampler": ((dict,), False),
     "workers": ((list,), False),
     "dataset": ((dict,), False),
+    "worker_states": ((list,), False),
 }
+
+
+def _is_worker_state(told: Any) -> bool:
+    if told is None:
+        return True
+    return (
+        isinstance(told, dict)
+        and isinstance(told.get("at", 0), int)
+        and isinstance(told.get("random", {}), dict)
+        and all(isinstance(text, str) for text in told.get("random", {}).values())
+    )

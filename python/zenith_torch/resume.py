@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,12 @@ class Resume:
         self.plan: Plan | None = None
         self._place: Place | None = None
         self._account: Account | None = None
+        self._live: weakref.ref[Any] | None = None
+        self.is_asked = False
+        """Whether anybody has asked for a state, or given one: workers tell theirs only then."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_live": None}
 
     def iterator(self, loader: DataLoader[Any]) -> Any:
         """Torch's iterator for these workers, in the version that knows its place."""
@@ -47,9 +54,18 @@ class Resume:
         loader.check_worker_number_rationality()
         return iterators._MultiProcessingDataLoaderIter(loader)
 
-    def begin(self, place: Place, account: Account) -> None:
+    def begin(self, place: Place, account: Account, iterator: Any) -> None:
         """An iterator stands at its beginning: what was loaded is used up."""
         self._place, self._account, self.plan = place, account, None
+        self._live = weakref.ref(iterator)
+
+    def _ask(self) -> None:
+        if self.is_asked:
+            return
+        self.is_asked = True
+        iterator = None if self._live is None else self._live()
+        if iterator is not None:
+            iterator._on_asked()
 
     def stats(self) -> dict[str, Any]:
         """The account of the newest iterator."""
@@ -57,6 +73,7 @@ class Resume:
 
     def state(self, loader: DataLoader[Any]) -> dict[str, Any]:
         """The state of the loader: of the newest iterator, or of the epoch that would begin now."""
+        self._ask()
         if self.plan is not None:
             return self.plan.as_state()
         place, fresh = self._place, None if self._place is None else self._place.fresh
@@ -91,6 +108,7 @@ class Resume:
         if plan.kind == "iterable":
             workers = None if place is None or place.finished else place.workers
             plan.workers = [0] * loader.num_workers if workers is None and loader.num_workers else workers
+        plan.worker_states = None if place is None else _worker_states(loader, place)
         plan.dataset = _dataset_state(loader, None if place is None or place.finished else place)
         state = plan.as_state()
         if place is not None and place.begun and not place.finished and not place.missing and _is_steady(state):
@@ -103,6 +121,7 @@ class Resume:
         Raises:
             zenith.StateError: the state does not belong to this loader and dataset.
         """
+        self._ask()
         if not state:
             self.plan = self._place = None
             return
@@ -134,6 +153,9 @@ class Resume:
         return "\n".join(lines)
 
     def _check(self, loader: DataLoader[Any], plan: Plan) -> None:
+        asked = any(told is not None and told.get("dataset") is not None for told in plan.worker_states or ())
+        if asked and plan.num_workers == loader.num_workers and not keeps_dataset_state(loader.dataset):
+            raise StateError("the state is of a dataset that has a state_dict(), and this one has none")
         kind = "iterable" if loader._dataset_kind == 1 else "map"
         if plan.kind != kind:
             raise StateError(f"the state is of a dataset of the {plan.kind} kind, and this one is of the {kind} kind")
@@ -210,6 +232,15 @@ def _origin_now(loader: DataLoader[Any], tree: SamplerTree, base_seed: int | Non
 def _snapshot_now(tree: SamplerTree) -> Snapshot | None:
     stateful = tree.stateful
     return None if stateful is None else Snapshot(0, copy.deepcopy(stateful.state_dict()))
+
+
+def _worker_states(loader: DataLoader[Any], place: Place) -> list[dict[str, Any] | None] | None:
+    """What the workers are to begin with; those of an epoch that has ended go on only where they stay."""
+    states = place.states
+    if states is None or (place.finished and (loader._dataset_kind == 1 or loader._iterator is None)):
+        return None
+    told = states.latest if place.workers is None else states.cut(place.workers)
+    return told if told is not None and any(told) else None
 
 
 def _dataset_state(loader: DataLoader[Any], place: Place | None) -> dict[str, Any] | None:

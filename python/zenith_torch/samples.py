@@ -58,6 +58,9 @@ class Parcel:
     losses: tuple[Loss, ...] = ()
     is_empty: bool = False
     """No sample is left; there is no data."""
+    state: dict[str, Any] | None = None
+    """What the worker is in after it, and which one that is."""
+    worker: int | None = None
 
     def pin_memory(self) -> Parcel:
         """Torch's pinning asks this of what it does not know."""

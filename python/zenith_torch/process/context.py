@@ -20,7 +20,7 @@ class Context:
     """Gives torch's iterator, in the order in which it asks: the queue of results, an event, and per worker a queue of tasks
     and a process. One per iterator."""
 
-    def __init__(self, context: Any, setup: Callable[[], Setup], is_watched: bool) -> None:
+    def __init__(self, context: Any, setup: Callable[[int], Setup], is_watched: bool) -> None:
         self._setup = setup
         self._is_watched = is_watched
         self._context = torch.multiprocessing if context is None else context
@@ -62,7 +62,7 @@ class Context:
         # A forked worker inherits what belongs to the main process, and lets go of it.
         inherited = (results, channel) if self._is_forking else None
         channel.process = self._context.Process(
-            target=work, args=(target, own, common, queues, inherited, self._setup())
+            target=work, args=(target, own, common, queues, inherited, self._setup(len(results.channels) - 1))
         )
         return channel.process
 
