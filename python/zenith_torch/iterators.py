@@ -25,6 +25,7 @@ from zenith_torch.fetch import gathering
 from zenith_torch.indices import Indices
 from zenith_torch.place import Origin, Place
 from zenith_torch.plan import Plan
+from zenith_torch.prefetch import ByteBound
 from zenith_torch.process.context import Context, WithContext
 from zenith_torch.process.setup import Setup
 from zenith_torch.process.stalls import stall_of
@@ -60,6 +61,7 @@ class _Placed:
         self._stall_timeout = loader.stall_timeout
         self._every = loader.snapshot_every_n_steps
         self._worker_count = loader.num_workers
+        self._byte_bound = None if loader.prefetch_bytes is None else ByteBound(loader.prefetch_bytes)
         self._is_iterable = loader._dataset_kind == 1
         self._indices = Indices(SamplerTree(loader._index_sampler, loader.generator), loader.snapshot_every_n_steps)
         self._begin()
@@ -430,6 +432,18 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
         _log.warning("%s", stall)
         self._late_at = time.monotonic() + seconds
 
+    def _try_put_index(self) -> None:
+        bound, count = self._byte_bound, self._num_workers
+        if bound is None:
+            super()._try_put_index()
+            return
+        room = bound.room(count, self._prefetch_factor * count)
+        while sum(len(info) == 2 or self._workers_status[info[0]] for info in self._task_info.values()) < room:
+            before = self._send_idx
+            super()._try_put_index()
+            if self._send_idx == before:
+                return
+
     def _next_task(self) -> int:
         return self._send_idx
 
@@ -442,6 +456,8 @@ class _MultiProcessingDataLoaderIter(_Placed, torchs._MultiProcessingDataLoaderI
 
     def _process_data(self, data: Any, worker_idx: int) -> Any:
         self._last_worker = worker_idx
+        if self._byte_bound is not None:
+            self._byte_bound.note(data.data if type(data) is Parcel else data)
         return super()._process_data(data, worker_idx)  # type: ignore[no-untyped-call]
 
     def _forward(self, plan: Plan) -> None:

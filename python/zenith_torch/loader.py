@@ -53,7 +53,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         mesh: a ``DeviceMesh`` in their place: the place along its dimension ``dp``, else along all dimensions named
             ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
         process_group: a ``ProcessGroup`` in their place.
-        prefetch_bytes: bytes of finished batches that may wait for the consumer.
+        prefetch_bytes: bytes of finished batches that may wait for the consumer. ``None``: natively 16 MiB; of Python datasets
+            ``prefetch_factor`` alone counts, as in torch. Given, it lets worker processes be at fewer batches than
+            ``prefetch_factor`` allows, by the largest of the last 16 batches, but never at fewer than one each.
         on_error: what to do with samples that cannot be had. ``"raise"``; ``"skip"``: count them and go on without them;
             ``"quarantine"``: skip, and list them in ``quarantine_path``. Natively these are the samples of a block (row
             group, record batch) that cannot be read (one rank: their places stay empty, so batches are shorter; several:
@@ -112,7 +114,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         world_size: int | None = None,
         mesh: DeviceMesh | None = None,
         process_group: Any = None,
-        prefetch_bytes: int = 16 << 20,
+        prefetch_bytes: int | None = None,
         on_error: str = "raise",
         max_bad_samples: int | None = None,
         quarantine_path: str | os.PathLike[str] | None = None,
@@ -281,8 +283,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def _plain_options(self) -> dict[str, Any]:
         """The keywords that go to the engine as they are."""
         path = self.quarantine_path
+        bound = {} if self.prefetch_bytes is None else {"prefetch_bytes": self.prefetch_bytes}
         return {
-            "prefetch_bytes": self.prefetch_bytes,
+            **bound,
             "lanes": self.lanes,
             "shuffle_bytes": self.shuffle_bytes,
             "tail": self.tail,

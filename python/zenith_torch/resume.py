@@ -144,12 +144,13 @@ class Resume:
             lines = [f"iterator: _MultiProcessingDataLoaderIter, {workers} worker processes, batches by shared memory"]
         if loader._dataset_kind == 0:
             lines.append("state: by position in the order of the sampler; indices are drawn again, samples are not")
-        elif workers == 0 and is_stateful(loader.dataset):
-            lines.append("state: the dataset's own")
+        elif is_stateful(loader.dataset):
+            lines.append("state: the dataset's own" + (", of each worker" if workers else ""))
         else:
-            lines.append("state: by position; a resume draws the batches before it again and drops them")
-            if workers == 0:
-                lines[-1] += ", unless the dataset's iterator has a state_dict()"
+            lines.append(
+                "state: by position; a resume draws the batches before it again and drops them, unless the dataset's "
+                "iterator has a state_dict()"
+            )
         return "\n".join(lines)
 
     def _check(self, loader: DataLoader[Any], plan: Plan) -> None:
