@@ -74,7 +74,7 @@ class _Placed:
         if plan is None:
             self._place = Place(Origin())
         else:
-            self._place = Place(copy.deepcopy(plan.origin), plan.position, plan.missing)
+            self._place = Place(copy.deepcopy(plan.origin), plan.position, plan.missing, plan.offset)
         if self._is_iterable:
             # Batches of an iterable dataset are counted one by one, from the beginning of the epoch.
             self._place.start, self._place.begun = 0, True

@@ -49,6 +49,8 @@ class Place:
     """Number of the first index batch that earlier iterators did not come to."""
     missing: tuple[int, ...] = ()
     """Numbers before ``start`` that they did not hand out (``in_order=False``), ascending."""
+    offset: int = 0
+    """Samples before the first of these numbers: earlier iterators handed them out in batches of another size."""
     sent: int = 0
     """Batches asked for by this iterator; all of them were handed out, but for ``pending``."""
     pending: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import BatchSampler
 from zenith.errors import StateError
 
 from zenith_torch import iterators, randomness
@@ -98,6 +99,7 @@ class Resume:
         elif place.begun:
             plan.origin = place.origin
             plan.position, plan.missing = place.reached()
+            plan.offset = place.offset
             first = min(plan.missing, default=plan.position)
             past = [one for one in place.snapshots if one.number <= first]
             plan.snapshot = past[-1] if past else None
@@ -127,6 +129,9 @@ class Resume:
             return
         plan = Plan.of_state(copy.deepcopy(state))
         self._check(loader, plan)
+        if plan.batch_size != loader.batch_size:
+            assert loader.batch_size is not None
+            plan = plan.rebatched(loader.batch_size)
         for text, generator in zip(plan.origin.generators or (), _generators(loader), strict=True):
             randomness.set_generator_state(torch.Generator(device=generator.device), text)
         distributed = SamplerTree(loader._index_sampler, None).distributed
@@ -163,9 +168,8 @@ class Resume:
         length = _length(loader)
         if None not in (length, plan.length) and length != plan.length:
             raise StateError(f"the state is of a dataset of {plan.length} samples, and this one has {length}")
-        if plan.batch_size != loader.batch_size:
-            raise StateError(f"the state was taken with batch_size={plan.batch_size}, not {loader.batch_size}")
         if kind == "iterable":
+            _refuse_other_batches(loader, plan, "an iterable dataset is resumed by batches")
             if plan.num_workers != loader.num_workers:
                 raise StateError(
                     f"the state was taken with num_workers={plan.num_workers}, not {loader.num_workers}: an iterable "
@@ -185,6 +189,22 @@ class Resume:
             )
         if (plan.snapshot is None or plan.snapshot.sampler is None) != (tree.stateful is None):
             raise StateError("the state was taken with another sampler: only one of the two has a state_dict()")
+        if plan.offset and type(tree.chain[0]) is not BatchSampler:
+            raise StateError("the loader's state is damaged: an offset in samples without batches of a fixed size")
+        if type(tree.chain[0]) is not BatchSampler or None in (plan.batch_size, loader.batch_size):
+            _refuse_other_batches(loader, plan, "the batches are not torch's BatchSampler's")
+        elif plan.snapshot is not None:
+            _refuse_other_batches(loader, plan, "the state of a sampler that has one belongs to whole batches")
+        elif plan.missing:
+            _refuse_other_batches(loader, plan, "batches overtook each other (in_order=False), and some are missing")
+
+
+def _refuse_other_batches(loader: DataLoader[Any], plan: Plan, reason: str) -> None:
+    if plan.batch_size != loader.batch_size:
+        raise StateError(
+            f"the state was taken with batch_size={plan.batch_size}, and this loader has {loader.batch_size}, which cannot "
+            f"be honoured: {reason}"
+        )
 
 
 def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
