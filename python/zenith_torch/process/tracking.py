@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
 from typing import Any
 
-import torch
 from zenith.errors import StateError
 
 from zenith_torch import randomness
+from zenith_torch.drawn import Drawn
 from zenith_torch.sampler_tree import is_stateful, keeps_dataset_state, restore_dataset
 
 
@@ -27,7 +25,6 @@ class Tracker:
         self._asks_dataset = keeps_dataset_state(fetcher.dataset)
         self._asks_iterator = is_iterable and is_stateful(fetcher.dataset_iter)
         self._count = 0
-        self._seeded = seeded
         if start is not None:
             self._count = start.get("at", 0)
             if start.get("iterator") is not None:
@@ -39,7 +36,8 @@ class Tracker:
             if start.get("ended"):
                 fetcher.ended = True
             randomness.put_globals(start.get("random", {}))
-        self._last = _raw()
+        self._drawn = Drawn()
+        self._moved = {name: text for name, text in randomness.take_globals().items() if text != seeded.get(name)}
 
     def after_batch(self, every: int | None) -> dict[str, Any] | None:
         """The state, as JSON-able values where the dataset's are; ``None`` where there is nothing new to tell.
@@ -54,12 +52,13 @@ class Tracker:
         if self._is_iterable and (not asks or self._count % every):
             return None
         state: dict[str, Any] = {}
-        now = _raw()
-        if now != self._last or self._is_iterable:
-            self._last = now
-            moved = {name: text for name, text in randomness.take_globals().items() if text != self._seeded.get(name)}
-            if moved or not self._is_iterable:
-                state["random"] = moved
+        changed = self._drawn.look()
+        for name in changed:
+            text = randomness.take_global(name)
+            if text is not None:
+                self._moved[name] = text
+        if changed or self._is_iterable:
+            state["random"] = dict(self._moved)
         if self._asks_dataset:
             state["dataset"] = copy.deepcopy(self._fetcher.dataset.state_dict())
         if self._asks_iterator:
@@ -75,19 +74,3 @@ def restore(dataset: Any, is_iterable: bool, start: dict[str, Any] | None) -> No
     """Gives the dataset its state back before anything iterates it."""
     if start is not None and start.get("dataset") is not None and keeps_dataset_state(dataset):
         restore_dataset(dataset, start["dataset"], is_iterable and bool(start.get("ended")))
-
-
-def _raw() -> tuple[Any, ...]:
-    """What is compared: cheaper to have than text."""
-    numpy = sys.modules.get("numpy")
-    drawn: tuple[Any, ...] = ()
-    if numpy is not None:
-        state = numpy.random.get_state(legacy=False)
-        words = state["state"].get("key")
-        drawn = (
-            None if words is None else words.tobytes(),
-            state["state"].get("pos"),
-            state.get("has_gauss"),
-            state.get("gauss"),
-        )
-    return torch.default_generator.get_state().numpy().tobytes(), random.getstate(), drawn
