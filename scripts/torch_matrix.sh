@@ -15,7 +15,9 @@ for torch in torch==2.11.0 torch==2.13.0 torch; do
     "$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
     version=$("$venv/bin/python" -c 'import torch; print(torch.__version__)')
     echo "== torch $version"
-    if (cd "$venv" && PYTHONPATH=$root bin/python -m pytest -q -rs -c "$root/pyproject.toml" "$root/tests/torch"); then
+    # The ecosystem's libraries are pinned for one torch, in requirements/dev.txt.
+    if (cd "$venv" && PYTHONPATH=$root bin/python -m pytest -q -rs -c "$root/pyproject.toml" \
+        --ignore "$root/tests/torch/ecosystem" "$root/tests/torch"); then
         summary+=("passed  torch $version")
     else
         summary+=("FAILED  torch $version")

@@ -17,13 +17,32 @@ void row_major_strides(rust::Slice<const std::int64_t> shape, std::vector<std::i
   }
 }
 
+void* allocate_tensor(std::uint32_t dtype, std::size_t rank, const std::int64_t* extents, std::uint32_t pinned,
+                      std::uint8_t** data) {
+  try {
+    std::vector<std::int64_t> strides;
+    row_major_strides(rust::Slice<const std::int64_t>(extents, rank), strides);
+    return shim::empty_tensor(static_cast<std::int64_t>(rank), extents, strides.data(),
+                              torch_dtype(static_cast<DType>(dtype)), pinned != 0, data);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+void release_tensor(void* tensor) { shim::delete_tensor(static_cast<AtenTensorHandle>(tensor)); }
+
 struct LeaseRelease {
   void operator()(void* lease) const { bridge::lease_release(lease); }
 };
 
 }  // namespace
 
+const bridge::TensorFunctions tensor_functions = {allocate_tensor, release_tensor};
+
 AtenTensorHandle batch_tensor(BatchView& view, std::size_t index, std::vector<std::int64_t>& strides) {
+  if (void* tensor = view.take_tensor(index)) {
+    return static_cast<AtenTensorHandle>(tensor);
+  }
   const auto shape = view.shape(index);
   row_major_strides(shape, strides);
   const auto dtype = torch_dtype(view.dtype(index));

@@ -1,4 +1,5 @@
-// Schemas of the ops, their one-line implementations, and the empty Python module whose import registers them.
+// Schemas of the ops, their one-line implementations, and the empty Python module whose import registers them
+// and lends the engine torch's tensors.
 #include "stable_abi.h"
 
 #include <Python.h>
@@ -34,7 +35,7 @@ void arena_put(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }
 
 STABLE_TORCH_LIBRARY(zenith, library) {
-  // Waits up to wait_ms for the next batch. status: 0 batch, 1 pending, 2 end, 3 error.
+  // Waits up to wait_ms for the next batch. status: 0 batch, 1 pending, 2 end, 3 error, 4 batch of torch's own tensors.
   library.def("next_batch(int loader, int wait_ms) -> (Tensor[] fields, int status)");
   // Puts contiguous CPU tensors into a worker's arena; False: they cannot go that way.
   library.def("arena_put(int arena, Tensor[] tensors) -> bool");
@@ -50,4 +51,7 @@ PyModuleDef module = {
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__C() {
+  zenith::lend_tensor_functions(reinterpret_cast<const std::uint8_t*>(&zenith::torch_module::tensor_functions));
+  return PyModule_Create(&module);
+}

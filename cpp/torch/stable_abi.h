@@ -128,4 +128,23 @@ inline AtenTensorHandle tensor_from_blob(void* data, std::int64_t rank, const st
   return tensor;
 }
 
+// A CPU tensor with unspecified content, by torch's allocator (`pinned`: by that for page-locked memory), and where its
+// values are. Throws where torch has no such memory.
+inline AtenTensorHandle empty_tensor(std::int64_t rank, const std::int64_t* sizes, const std::int64_t* strides,
+                                     std::int32_t dtype, bool pinned, std::uint8_t** data) {
+  AtenTensorHandle tensor = nullptr;
+  const auto cpu = aoti_torch_device_type_cpu();
+  const auto make = pinned ? aoti_torch_empty_strided_pinned : aoti_torch_empty_strided;
+  check(make(rank, sizes, strides, dtype, cpu, -1, &tensor), "torch could not allocate a tensor for a batch");
+  void* values = nullptr;
+  if (aoti_torch_get_data_ptr(tensor, &values) != 0) {
+    aoti_torch_delete_tensor_object(tensor);
+    throw std::runtime_error("torch did not tell where a tensor lies");
+  }
+  *data = static_cast<std::uint8_t*>(values);
+  return tensor;
+}
+
+inline void delete_tensor(AtenTensorHandle tensor) { aoti_torch_delete_tensor_object(tensor); }
+
 }  // namespace zenith::shim

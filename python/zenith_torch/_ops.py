@@ -31,7 +31,7 @@ except ModuleNotFoundError as error:
         "Reinstall it now that torch is here."
     ) from error
 
-BATCH, PENDING, END, ERROR = range(4)
+BATCH, PENDING, END, ERROR, TENSORS = range(5)
 """What a call of `next_batch` came to."""
 
 _next_batch = torch.ops.zenith.next_batch.default
@@ -39,9 +39,10 @@ _arena_put = torch.ops.zenith.arena_put.default
 
 
 def next_batch(loader: int, wait_ms: int) -> tuple[list[torch.Tensor], int]:
-    """The next batch of a loader: its fields as CPU tensors, and `BATCH`, `PENDING` or `END`.
+    """The next batch of a loader: its fields as CPU tensors, and `BATCH`, `TENSORS`, `PENDING` or `END`.
 
-    The tensors alias memory of the engine, which gets it back when the last view of a tensor is gone. Waits at most
+    The tensors alias memory of the engine, which gets it back when the last view of a tensor is gone; those of `TENSORS` are
+    all torch's own, in pinned memory. Waits at most
     ``wait_ms`` milliseconds, without the GIL. Raises the `zenith.ZenithError` of the loader if it failed.
     """
     fields, status = _next_batch(loader, wait_ms)

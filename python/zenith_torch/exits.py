@@ -3,6 +3,9 @@
 Until Python 3.14 a daemon thread that asks for the GIL during finalisation is unwound where it stands, and inside a torch op
 that ends the whole process with an abort. So at exit such threads are let out of the engine, and parked. What such a
 thread does outside of it (torch frees tensors without the GIL, too) is not ours to guard.
+
+Decode threads need no GIL and may run to the last moment. They must not ask torch for pinned tensors while its statics are
+destroyed, so that is ended here.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from zenith import _engine
 
 MAIN = threading.main_thread().ident
 """The thread that needs none of this; in a forked child another may be the main one, which costs it a little time."""
@@ -45,6 +50,7 @@ def _on_exit() -> None:
     end = time.monotonic() + _LEAVE_S
     while _inside - {threading.get_ident()} and time.monotonic() < end:
         time.sleep(0.001)
+    _engine.end_lending()
 
 
 atexit.register(_on_exit)

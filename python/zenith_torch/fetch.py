@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch.utils.data import Subset, TensorDataset, default_collate
-from torch.utils.data._utils.collate import default_collate_fn_map
 
-COLLATE_MAP = dict(default_collate_fn_map)
-"""As torch ships it: whoever changes the map wants the change to act, on tensors too."""
+from zenith_torch.collation import Shipped
+
+_is_shipped = Shipped((), torch.empty(0))
+"""Of samples that are tuples of tensors."""
 
 _HOOKS = tuple(
     (kind, name, vars(kind).get(name))
@@ -71,7 +72,7 @@ def _is_plain(dataset: TensorDataset) -> bool:
     return (
         type(dataset.tensors) is tuple
         and all(map(_is_plain_tensor, dataset.tensors))
-        and default_collate_fn_map == COLLATE_MAP
+        and _is_shipped()
         and all(vars(kind).get(name) is value for kind, name, value in _HOOKS)
     )
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.utils.data
-import zenith
-from torch.utils.data import DistributedSampler, RandomSampler
+from torch.utils.data import DistributedSampler
 from zenith import _engine
 
-from zenith_torch import exits, randomness
-from zenith_torch.native import NativeIter
+from zenith_torch import exits, keywords, pinning, randomness
+from zenith_torch.batching import Batches
+from zenith_torch.epochs import Epochs
 from zenith_torch.ranks import Ranks
-from zenith_torch.recognise import Verdict, as_dataset, recognise
+from zenith_torch.recognise import ONE_BY_ONE, Recogniser, Verdict, as_dataset
 from zenith_torch.resume import Resume, check_every
 from zenith_torch.sampler import PlanSampler
 
@@ -49,7 +48,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         tail: ``"pad"`` (default for several ranks: the epoch's first samples are repeated so that all ranks get equally
             many) or ``"uneven"``. ``drop_last=True`` drops the incomplete global batch instead.
         rank, world_size: this process among those that share an epoch; by default from ``torch.distributed`` where it is
-            initialised. Resolved at the first iteration or ``len()``.
+            initialised, and no Accelerate shares out the batches. Resolved at the first iteration.
         mesh: a ``DeviceMesh`` in their place: the place along its dimension ``dp``, else along all dimensions named
             ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
         process_group: a ``ProcessGroup`` in their place.
@@ -125,8 +124,6 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         snapshot_every_n_steps: int | None = 1,
     ) -> None:
         dataset = as_dataset(dataset, source)
-        if output not in ("dict", "tuple"):
-            raise ValueError(f'output must be "dict" or "tuple", got {output!r}')
         self.source = None
         self.seed = seed
         self.lanes = lanes
@@ -142,57 +139,48 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.max_bad_samples = max_bad_samples
         self.quarantine_path = quarantine_path
         self.read_timeout_ms = read_timeout_ms
-        _engine.check_options(json.dumps(self._plain_options()))
-        if stall_timeout is not None and not stall_timeout > 0:
-            raise ValueError(f"stall_timeout must be None or seconds > 0, got {stall_timeout!r}")
         self.stall_timeout = stall_timeout
         self.map_batch = map_batch
         self.output = output
-        check_every(snapshot_every_n_steps)
         self.snapshot_every_n_steps = snapshot_every_n_steps
+        keywords.take_over(self, dataset, batch_sampler)
+        if self.output not in ("dict", "tuple"):
+            raise ValueError(f'output must be "dict" or "tuple", got {self.output!r}')
+        _engine.check_options(json.dumps(self._plain_options()))
+        check_every(self.snapshot_every_n_steps)
+        if self.stall_timeout is not None and not self.stall_timeout > 0:
+            raise ValueError(f"stall_timeout must be None or seconds > 0, got {self.stall_timeout!r}")
         self._resume = Resume()
-        self._verdict: Verdict = recognise(
-            dataset,
-            shuffle=shuffle,
-            sampler=sampler,
-            batch_sampler=batch_sampler,
-            batch_size=batch_size,
-            collate_fn=collate_fn,
-            worker_init_fn=worker_init_fn,
-            shuffle_bytes=shuffle_bytes,
-        )
-        verdict = self._verdict
+        self._epochs = Epochs()
+        self._recogniser = Recogniser(dataset, self.shuffle_bytes, self.on_error)
+        if batch_sampler is None:
+            batches = ONE_BY_ONE if batch_size is None else Batches(sampler, batch_size, drop_last)
+            verdict = self._recogniser.arguments(batches, bool(shuffle), collate_fn, worker_init_fn)
+        else:
+            verdict = self._recogniser.verdict(batch_sampler, collate_fn, worker_init_fn)
         if verdict.view is not None and not verdict.native and (sampler is not None or verdict.jumps):
             warnings.warn(f"zenith_torch.DataLoader: {verdict.reason}", stacklevel=2)
-        if sampler is None and (verdict.native or verdict.jumps):
+        if sampler is None and batch_sampler is None and (verdict.native or verdict.jumps):
             sampler = PlanSampler(
                 dataset,
                 world_size,
                 rank,
                 bool(shuffle),
-                seed,
+                self.seed,
                 drop_last,
-                lanes=lanes,
-                shuffle_bytes=shuffle_bytes,
+                lanes=self.lanes,
+                shuffle_bytes=self.shuffle_bytes,
                 mesh=mesh,
                 process_group=process_group,
                 view=verdict.view,
             )
+            self._recogniser.own_sampler = sampler
             shuffle = None
         elif self._ranks.is_given and not verdict.native:
             raise ValueError(
                 f"rank, world_size, mesh and process_group cannot be honoured: {verdict.reason}. "
                 "Give a DistributedSampler instead"
             )
-        self._engine_loader: _engine.Loader | None = None
-        self._warned = False
-        self._resolved: dict[str, Any] | None = None
-        self._loaded_state: dict[str, Any] | None = None
-        self._epoch = 0
-        self._last_stats: dict[str, Any] = {}
-        self._current: weakref.ref[NativeIter] | None = None
-        self._current_id = 0
-        self._dropped_at: int | None = None
         super().__init__(
             dataset,
             batch_size,
@@ -212,7 +200,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        if on_error == "quarantine" and self._dataset_kind == 1:
+        keywords.leave(self)
+        if self.on_error == "quarantine" and self._dataset_kind == 1:
             raise ValueError(
                 'on_error="quarantine" needs a map-style dataset: the samples of an iterable one have no index to be listed '
                 'by. Use on_error="skip"'
@@ -226,59 +215,28 @@ class DataLoader(torch.utils.data.DataLoader[T]):
 
     # -- the native path -------------------------------------------------------------------------------------------
 
+    @property
+    def _verdict(self) -> Verdict:
+        """Whether this loader reads natively, by its attributes as they are now: programs and libraries assign some later."""
+        return self._recogniser.verdict(self.batch_sampler, self.collate_fn, self.worker_init_fn)
+
     def __iter__(self) -> Any:
+        self._recogniser.look_again()
         if not self._verdict.native:
             return super().__iter__()
-        self._warn_about_pinning()
+        pinned = pinning.begin(self)
         with exits.aside():
             # Torch draws this seed at every iterator, whether anything uses it or not; programs depend on the count.
             randomness.draw(self.generator)
-            engine = self._engine()
-            epoch, position = self._place()
-            self._loaded_state = None
-            self._epoch = epoch
-            pin = self.pin_memory and torch.accelerator.is_available()
-            iterator = NativeIter(self, engine.epoch(epoch, position), self._native_dataset.schema, pin)
-        self._current, self._current_id, self._dropped_at = weakref.ref(iterator), iterator._id, None
-        return iterator
+            return self._epochs.begin(self, pinned)
 
     def _get_iterator(self) -> Any:
         return self._resume.iterator(self)
 
     def __len__(self) -> int:
-        return self._engine().batches(0) if self._verdict.native else super().__len__()
-
-    @property
-    def _native_dataset(self) -> zenith.Dataset:
-        view = self._verdict.view
-        assert view is not None
-        return view
-
-    def _place(self) -> tuple[int, int]:
-        """Epoch and position at which the next iterator begins."""
-        if self._loaded_state is not None:
-            return self._loaded_state["epoch"], self._loaded_state["position"]
-        if isinstance(self.sampler, DistributedSampler):
-            by_user = not isinstance(self.sampler, PlanSampler) or self.sampler.epoch_was_set
-            if by_user:
-                return self.sampler.epoch, 0
-        return self._epoch, 0
-
-    def _engine(self) -> _engine.Loader:
-        """The engine's loader; rank, world size and seed are resolved the first time."""
-        options = self._options()
-        if self._engine_loader is None:
-            state = None if self._loaded_state is None else json.dumps(self._loaded_state)
-            self._engine_loader = _engine.Loader(self._native_dataset._engine, json.dumps(options), state)
-            self._resolved = options
-            for notice in self._engine_loader.notices:
-                self._warn_once(notice)
-        elif self._resolved is not None:
-            for name in ("rank", "world_size"):
-                if options[name] != self._resolved[name]:
-                    text = f"{name} was {self._resolved[name]} at the first iteration and is {options[name]} now"
-                    raise RuntimeError(f"{text}. Make a new DataLoader and load_state_dict() into it.")
-        return self._engine_loader
+        verdict = self._verdict
+        # Whoever shares out the batches knows how many each process gets.
+        return self._epochs.length(self) if verdict.native and verdict.share is None else super().__len__()
 
     def _plain_options(self) -> dict[str, Any]:
         """The keywords that go to the engine as they are."""
@@ -295,77 +253,15 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
         }
 
-    def _warn_once(self, notice: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(f"zenith_torch.DataLoader: {notice}", stacklevel=4)
-
-    def _options(self) -> dict[str, Any]:
-        order = self._verdict.order
-        ranks = self._ranks if self._ranks.is_given else Ranks(order.rank, order.world_size)
-        plan = self.sampler if isinstance(self.sampler, PlanSampler) else None
-        rank, world = ranks.resolve() if plan is None or ranks.is_given else (plan.rank, plan.num_replicas)
-        options: dict[str, Any] = {
-            **self._plain_options(),
-            "batch_size": self.batch_size,
-            "shuffle": plan.shuffle if plan is not None else bool(order.shuffle),
-            "drop_last": self.drop_last or (plan is None and order.drop_last),
-            "num_workers": self.num_workers,
-            "rank": rank,
-            "world_size": world,
-        }
-        if plan is not None and plan.lanes is not None:
-            options["lanes"] = plan.lanes
-        # Two is torch's default, which libraries write out when they rebuild a loader; the bound in bytes serves then.
-        if self.prefetch_factor not in (None, 2):
-            options["prefetch_factor"] = self.prefetch_factor
-        options["seed"] = self._seed(plan, options["world_size"])
-        return options
-
-    def _seed(self, plan: PlanSampler | None, world: int) -> int:
-        if plan is not None:
-            seed = plan.seed
-        elif self.seed is not None:
-            seed = self.seed
-        elif self._verdict.order.seed is not None:
-            seed = self._verdict.order.seed
-        elif isinstance(self.sampler, RandomSampler) and world == 1:
-            seed = self.seed = randomness.draw()
-        else:
-            seed = 0
-        return seed % 2**64
-
-    def _on_finished(self, iterator: NativeIter) -> None:
-        if self._current is not None and self._current() is iterator:
-            self._current = None
-            self._last_stats = iterator.stats()
-            self._epoch += 1
-            if isinstance(self.sampler, PlanSampler) and not self.sampler.epoch_was_set:
-                self.sampler.epoch = self._epoch
-
-    def _on_dropped(self, iterator_id: int, position: int) -> None:
-        if iterator_id == self._current_id:
-            self._dropped_at = position
-
-    def _warn_about_pinning(self) -> None:
-        if self.pin_memory and not torch.accelerator.is_available():
-            warnings.warn(
-                "'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be "
-                "used.",
-                stacklevel=3,
-            )
-
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iterator; from then on it no longer advances by itself.
 
         A loaded state of that epoch stays: programs that resume call this as those that begin do. One of another is dropped.
         """
-        if self._loaded_state is not None and self._loaded_state["epoch"] != epoch:
-            self._loaded_state = None
-        self._dropped_at = None
-        self._epoch = epoch
-        if isinstance(self.sampler, DistributedSampler):
-            self.sampler.set_epoch(epoch)
+        self._epochs.set_epoch(epoch)
+        sampler = self._verdict.sampler if self._verdict.native else self.sampler
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(epoch)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -375,19 +271,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         Natively under 1 KB, the same on every rank, for any number of workers, world size and batch size. Of another
         dataset of the map kind the position, for any number of workers. docs/checkpointing.md says what is restored.
         """
-        if not self._verdict.native:
-            return self._resume.state(self)
-        if self._loaded_state is not None:
-            return dict(self._loaded_state)
-        current = None if self._current is None else self._current()
-        if current is not None:
-            epoch, position = self._epoch, current.position
-        elif self._dropped_at is not None:
-            epoch, position = self._epoch, self._dropped_at
-        else:
-            epoch, position = self._place()
-        state: dict[str, Any] = json.loads(self._engine().state(epoch, position))
-        return state
+        return self._epochs.state(self) if self._verdict.native else self._resume.state(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lets the next iterator continue exactly where the state was taken; an empty dict means a fresh start.
@@ -395,44 +279,20 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         Raises:
             zenith.StateError: the state is damaged, newer than this version, or of another dataset.
         """
-        if not self._verdict.native:
+        if self._verdict.native:
+            self._epochs.load(self, state_dict)
+        else:
             self._resume.load(self, state_dict)
-            return
-        self._engine_loader = None
-        self._current = self._dropped_at = None
-        if not state_dict:
-            self._loaded_state, self._epoch = None, 0
-            return
-        before = self._loaded_state
-        self._loaded_state = dict(state_dict)
-        try:
-            self._engine()
-        except Exception:
-            self._loaded_state = before
-            raise
-        self._epoch = self._loaded_state["epoch"]
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
     def explain(self) -> str:
         """Which path runs and why, and what the order looks like, in a few lines."""
-        if not self._verdict.native:
-            backend = "process" if self.num_workers else "inline"
-            return f"{backend}: {self._verdict.reason}\n{self._resume.explain(self)}"
-        options = self._options()
-        lanes, window = self._engine().order
-        lines = [f"native: {self._verdict.reason}", f"dataset: {self._native_dataset!r}"]
-        if options["shuffle"]:
-            lines.append(f"order: shuffled, seed {options['seed']}, {lanes} lanes, windows of {window:,} samples")
-        else:
-            jumps = (
-                "the selection's own, held decoded as a whole" if self._native_dataset._engine.jumps else "file order"
-            )
-            lines.append(f"order: {jumps}")
-        workers = self.num_workers
-        lines.append(f"decoding: {workers} threads" if workers else "decoding: in the calling thread")
-        lines.append(f"rank {options['rank']} of {options['world_size']}, {self.batch_size} samples a batch")
-        return "\n".join(lines)
+        self._recogniser.look_again()
+        if self._verdict.native:
+            return self._epochs.explain(self)
+        backend = "process" if self.num_workers else "inline"
+        return f"{backend}: {self._verdict.reason}\n{self._resume.explain(self)}"
 
     def stats(self) -> dict[str, Any]:
         """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict.
@@ -443,8 +303,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         """
         if not self._verdict.native:
             return self._resume.stats()
-        current = None if self._current is None else self._current()
-        counters = dict(self._last_stats) if current is None else current.stats()
+        counters = self._epochs.stats()
         if not counters:
             return {"verdict": "no epoch has begun"}
         waited, idle = counters["consumer_wait_ns"], counters["worker_idle_ns"]

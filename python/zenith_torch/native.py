@@ -17,10 +17,11 @@ from zenith.errors import InvalidArgumentError, StallError, ZenithError
 from zenith.values import varying_values
 
 from zenith_torch import exits
-from zenith_torch._ops import BATCH, END, next_batch
+from zenith_torch._ops import BATCH, END, TENSORS, next_batch
 
 if TYPE_CHECKING:
     from zenith_torch.loader import DataLoader
+    from zenith_torch.share import Tail
 
 # The wait is cut into pieces so that Ctrl-C is served within this time.
 _WAIT_MS = 50
@@ -30,7 +31,12 @@ class NativeIter:
     """Iterates one epoch (or the rest of one); ``next()`` hands out batches in the order of the plan."""
 
     def __init__(
-        self, loader: DataLoader[Any], engine: _engine.Epoch, schema: tuple[FieldInfo, ...], pin: bool
+        self,
+        loader: DataLoader[Any],
+        engine: _engine.Epoch,
+        schema: tuple[FieldInfo, ...],
+        pin: bool,
+        tail: Tail | None = None,
     ) -> None:
         self._done = True
         self._loader = loader
@@ -42,6 +48,10 @@ class NativeIter:
         self._as_tuple = loader.output == "tuple"
         self._pin = pin
         self._stall_timeout = loader.stall_timeout
+        self._tail = tail
+        self._at_end: int | None = None
+        self.record: Callable[[int, int], None] | None = None
+        """Is told of every batch: the global position at which it begins, and its number of samples."""
         self._done = False
         self._finishing = threading.Lock()
         self._last_stats: dict[str, Any] = {}
@@ -63,6 +73,7 @@ class NativeIter:
 
     def _next(self) -> Any:
         late_at = None if self._stall_timeout is None else time.monotonic() + self._stall_timeout
+        before = 0 if self.record is None else self._engine.position
         while not self._done:
             try:
                 fields, status = next_batch(self._id, _WAIT_MS)
@@ -71,9 +82,18 @@ class NativeIter:
                 if self._done:
                     break
                 raise
-            if status == BATCH:
+            if status in (BATCH, TENSORS) and self.record is not None:
+                is_dense = self._schema is None or self._schema[0].kind == "dense"
+                self.record(before, len(fields[0]) - (not is_dense))
+            if status == TENSORS:
                 return self._deliver(fields)
+            if status == BATCH:
+                return self._deliver(self._pinned(fields) if self._pin else fields)
             if status == END:
+                last = None if self._tail is None else self._tail.take()
+                if self._tail is not None and last is not None:
+                    self._at_end = self._tail.end
+                    return self._deliver(self._pinned(last) if self._pin else last)
                 self._finish()
             elif late_at is not None and time.monotonic() >= late_at:
                 raise StallError(
@@ -87,19 +107,22 @@ class NativeIter:
             if not self._done:
                 self._done = True
                 self.close()
-                self._loader._on_finished(self)
+                self._loader._epochs.finish(self._loader, self)
 
     def _deliver(self, fields: list[torch.Tensor]) -> Any:
         values: list[Any] = fields if self._schema is None else _values(self._schema, fields)
-        if self._pin:
-            values = [value.pin_memory() if isinstance(value, torch.Tensor) else value for value in values]
         batch: Any = tuple(values) if self._as_tuple else dict(zip(self._names, values, strict=True))
         return batch if self._map_batch is None else self._map_batch(batch)
+
+    def _pinned(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The parts in pinned memory, but for those that become Python objects. One that lies there already stays."""
+        wanted = [True] * len(parts) if self._schema is None else _is_tensor(self._schema)
+        return [part.pin_memory() if pin else part for part, pin in zip(parts, wanted, strict=True)]
 
     @property
     def position(self) -> int:
         """Global position in samples after the batches handed out so far."""
-        return self._engine.position
+        return self._engine.position if self._at_end is None else self._at_end
 
     def stats(self) -> dict[str, Any]:
         """The engine's counters; those of the end once the iterator is closed."""
@@ -116,10 +139,16 @@ class NativeIter:
         if not self._done:
             # In a forked child the iterator is the parent's, and so is its place.
             with suppress(ZenithError):
-                self._loader._on_dropped(self._id, self.position)
+                self._loader._epochs.drop(self._id, self.position)
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("an iterator under way cannot be pickled; pickle the DataLoader or its state_dict()")
+
+
+def _is_tensor(schema: tuple[FieldInfo, ...]) -> list[bool]:
+    """For each part of a batch whether the user gets it as tensors; the others become Python objects and sizes."""
+    parts: dict[str, list[bool]] = {"dense": [True], "jagged": [True, True], "ragged": [False, True]}
+    return [part for info in schema for part in parts.get(info.kind, [False, False])]
 
 
 def _values(schema: tuple[FieldInfo, ...], parts: list[torch.Tensor]) -> list[Any]:

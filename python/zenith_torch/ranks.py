@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +56,28 @@ class Ranks:
             if rank < 0:
                 raise ValueError("process_group: this process is not a member of it, so it has no share of the data")
             return rank, dist.get_world_size(self.process_group)
-        if dist.is_available() and dist.is_initialized():
+        if dist.is_available() and dist.is_initialized() and accelerated_processes() is None:
             rank, world = dist.get_rank(), dist.get_world_size()
             _notice(rank, world)
             return rank, world
         return 0, 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process depends on the same order, so that its seed may be this process's own draw."""
+        return self.resolve()[1] == 1 and (self.is_given or (accelerated_processes() or 1) == 1)
+
+
+def accelerated_processes() -> int | None:
+    """How many processes Accelerate runs, where a program has made an ``Accelerator``; else ``None``.
+
+    Its ``prepare()`` shares out the batches of a loader, and a loader that is not prepared is whole in every process. One
+    that took its own share before would be cut twice: each process would see a share of a share.
+    """
+    state = sys.modules.get("accelerate.state")
+    if state is None or not state.is_initialized():
+        return None
+    return int(state.PartialState().num_processes)
 
 
 def _in_mesh(mesh: DeviceMesh) -> tuple[int, int]:

@@ -246,7 +246,7 @@ def _origin_now(loader: DataLoader[Any], tree: SamplerTree, base_seed: int | Non
     if tree.distributed is not None:
         origin.epoch = tree.distributed.epoch
     if isinstance(tree.distributed, PlanSampler):
-        origin.plan_seed = tree.distributed.drawn_seed
+        origin.plan_seed = tree.distributed.known_seed
     return origin
 
 

@@ -65,6 +65,7 @@ class PlanSampler(DistributedSampler[int]):
         self.epoch_was_set = False
         self._ranks = Ranks(rank, num_replicas, mesh, process_group)
         self._seed = seed
+        self._drawn: int | None = None
 
     @property
     def num_replicas(self) -> int:  # type: ignore[override]
@@ -76,15 +77,18 @@ class PlanSampler(DistributedSampler[int]):
 
     @property
     def seed(self) -> int:  # type: ignore[override]
-        """Seed of the order; drawn at the first look if none was given."""
-        if self._seed is None:
-            self._seed = randomness.draw() if self.shuffle and self.num_replicas == 1 else 0
-        return self._seed
+        """Seed of the order; drawn at the first look if none was given, and 0 where other processes need the same."""
+        if self._seed is None and self.shuffle and self._ranks.is_alone:
+            if self._drawn is None:
+                self._drawn = randomness.draw()
+            return self._drawn
+        return self._seed or 0
 
     @property
-    def drawn_seed(self) -> int | None:
-        """The seed, if it was given or drawn already."""
-        return self._seed
+    def known_seed(self) -> int | None:
+        """The seed, unless it would have to be drawn now."""
+        draws = self._seed is None and self._drawn is None and self.shuffle and self._ranks.is_alone
+        return None if draws else self.seed
 
     def use_seed(self, seed: int) -> None:
         """Takes up the order of a state."""

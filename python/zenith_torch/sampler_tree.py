@@ -51,8 +51,8 @@ class SamplerTree:
 
     def __init__(self, sampler: Any, generator: torch.Generator | None) -> None:
         self.chain = [sampler]
-        while len(self.chain) < _DEPTH_MAX and getattr(self.chain[-1], "sampler", None) is not None:
-            self.chain.append(self.chain[-1].sampler)
+        while len(self.chain) < _DEPTH_MAX and (inner := _wrapped(self.chain[-1])) is not None:
+            self.chain.append(inner)
         self.leaf = self.chain[-1]
         found = [generator, *(getattr(part, "generator", None) for part in self.chain)]
         draws_itself = any(one is torch.default_generator for one in found[1:])
@@ -83,6 +83,12 @@ class SamplerTree:
     def globals(self) -> dict[str, str]:
         """The states of the process's generators, unless the samplers are known not to draw from them."""
         return {} if self.is_plain else randomness.take_globals()
+
+
+def _wrapped(sampler: Any) -> Any:
+    """The sampler inside: torch's batch sampler has a ``sampler``, Accelerate's have a ``batch_sampler``."""
+    inner = getattr(sampler, "sampler", None)
+    return getattr(sampler, "batch_sampler", None) if inner is None else inner
 
 
 def _named(sampler: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 from pathlib import Path
 
@@ -108,18 +109,40 @@ def test_what_was_given_is_not_noticed(parquet_files: Path, alone: None, caplog,
     assert not [record for record in caplog.records if record.name == "zenith_torch"]
 
 
+def become(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda group=None: rank)
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: world)
+
+
 def test_changing_the_ranks_later_is_an_error(parquet_files: Path, monkeypatch) -> None:
     loader = DataLoader(parquet_files, batch_size=5000)
-    assert len(loader) == 3
     for name in ("rank", "world_size", "mesh", "process_group"):
         with pytest.raises(ValueError, match=f"{name} cannot be changed"):
             setattr(loader, name, 1)
-    # A group that is initialised between two epochs changes who this process is.
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_rank", lambda group=None: 1)
-    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
-    with pytest.raises(RuntimeError, match=r"rank was 0 at the first iteration and is 1 now"):
+    become(monkeypatch, 0, 2)
+    assert len(loader) == 2
+    become(monkeypatch, 1, 2)
+    assert ids(loader)[0] == 1, "asking for the length bound nothing"
+    become(monkeypatch, 0, 2)
+    with pytest.raises(RuntimeError, match=r"rank was 1 at the first iteration and is 0 now"):
         iter(loader)
+
+
+def test_a_process_that_was_alone_may_become_one_of_several(parquet_files: Path, monkeypatch) -> None:
+    """Trainers start the processes after the program has made its loaders, measured them and looked at a batch."""
+    loader = DataLoader(parquet_files, batch_size=100, shuffle=True)
+    next(iter(loader))
+    shares = []
+    for rank in range(2):
+        copy = pickle.loads(pickle.dumps(loader))
+        become(monkeypatch, rank, 2)
+        shares.append(ids(copy))
+        monkeypatch.undo()
+    # The seed that one of them had drawn for itself would be another one in each.
+    assert shares == [
+        ids(DataLoader(parquet_files, batch_size=100, shuffle=True, seed=0, rank=r, world_size=2)) for r in (0, 1)
+    ]
 
 
 def test_contradictions_are_refused_at_once(parquet_files: Path, alone: None) -> None:

@@ -1,7 +1,8 @@
 """Torch's default collation in a worker, for exact types, into memory that needs no further copy.
 
 What a worker of torch does is done: tensors are stacked with ``out=``, so types and errors are those of DL-57. Anything that
-is not of an exact type known here goes to torch's ``default_collate``, and so does everything once its map was changed.
+is not of an exact type known here goes to torch's ``default_collate``, and so does everything once its map was changed for
+one of these types.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
-from torch.utils.data._utils.collate import default_collate_fn_map
 from zenith import _engine
 
 from zenith_torch._ops import next_batch
-from zenith_torch.fetch import COLLATE_MAP
+from zenith_torch.collation import Shipped
+
+_is_shipped = Shipped(torch.empty(0), numpy.empty(0), 0, 0.0, "", b"", {}, (), [])
+"""Of all exact types that are known here."""
 
 _DIRECT_BYTES_MIN = 64 << 10
 """From this size on a tensor is made in the arena; smaller ones are copied there, all in one call."""
@@ -30,7 +33,7 @@ class Collate:
         self._arena = arena
 
     def __call__(self, batch: Any) -> Any:
-        if type(batch) is not list or not batch or default_collate_fn_map != COLLATE_MAP:
+        if type(batch) is not list or not batch or not _is_shipped():
             return default_collate(batch)
         return self._collate(batch)
 
@@ -60,6 +63,9 @@ class Collate:
             return batch
         if kind is dict:
             return {key: self._collate([sample[key] for sample in batch]) for key in first}
+        columns = _engine.columns(batch) if kind is tuple and type(batch) is list else None
+        if columns is not None:
+            return [self._column(code, values) for code, values in columns]
         if kind is tuple or kind is list:
             if set(map(type, batch)) == {kind} and len(set(map(len, batch))) == 1:
                 return [self._collate(column) for column in zip(*batch, strict=True)]
@@ -67,6 +73,11 @@ class Collate:
         if kind is numpy.ndarray and first.dtype.kind in "biufc":
             return self._collate([torch.as_tensor(sample) for sample in batch])
         return default_collate(batch)
+
+    def _column(self, code: str, values: Any) -> Any:
+        if not code:
+            return self._collate(values)
+        return torch.frombuffer(values, dtype=torch.int64 if code == "q" else torch.float64)
 
 
 def _numbers(batch: Any, kind: type) -> Tensor:

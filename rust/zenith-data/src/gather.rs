@@ -48,10 +48,11 @@ pub fn decode_block(
 /// Copies `found` into one slab per dense field, and collects the varying ones.
 pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: &M) -> Result<Vec<FieldData<M::Slab>>> {
     let mut fields = Vec::with_capacity(layout.slots().len());
-    for slot in layout.slots() {
+    for (field, slot) in layout.slots().iter().enumerate() {
+        let dense = |width: usize| memory.field(field, found.len(), width * found.len()).map(FieldData::Dense);
         fields.push(match *slot {
-            Slot::Dense { width, .. } => FieldData::Dense(memory.slab(width * found.len())?),
-            Slot::Widened { elements, .. } => FieldData::Dense(memory.slab(8 * elements * found.len())?),
+            Slot::Dense { width, .. } => dense(width)?,
+            Slot::Widened { elements, .. } => dense(8 * elements)?,
             Slot::Varying { index } => gather_varying(found, index)?,
         });
     }

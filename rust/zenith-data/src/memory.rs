@@ -11,6 +11,16 @@ pub trait BatchMemory: Send + Sync + 'static {
     /// slabs that are still leased: when the pool is empty it allocates.
     fn slab(&self, bytes: usize) -> Result<Self::Slab>;
 
+    /// As `slab`, for `rows` values of a field that the schema names at `field`: for memory that has shapes and types.
+    fn field(&self, field: usize, rows: usize, bytes: usize) -> Result<Self::Slab> {
+        let _ = (field, rows);
+        self.slab(bytes)
+    }
+
+    /// Called by the thread that consumes batches whenever it asks for one: the moment to see which slabs that it dropped may
+    /// be used again.
+    fn on_batch_asked(&self) {}
+
     /// A hint that `bytes` will be read soon: shuffled rows lie all over memory, and waiting for each is what copying them
     /// costs. Returns at once.
     fn prefetch(&self, bytes: &[u8]) {

@@ -10,6 +10,7 @@ use zenith::data::{DType, Error};
 
 use crate::guard::{guard, guard_drop};
 use crate::registry::{self, Memory, Next, Outgoing, Parts};
+use crate::tensors::{Tensor, lend_tensor_functions};
 
 #[cxx::bridge(namespace = "zenith")]
 mod ffi {
@@ -20,6 +21,8 @@ mod ffi {
         Pending = 1,
         End = 2,
         Error = 3,
+        /// A batch, all parts of which are tensors of the framework.
+        Tensors = 4,
     }
 
     /// Element types; the numbers are those of `zenith::data::DType`.
@@ -64,7 +67,7 @@ mod ffi {
         /// Waits up to `wait_ms` milliseconds for the next batch of `loader`. Never fails: see `status`.
         fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView>;
         fn status(self: &BatchView) -> Status;
-        /// How many parts the batch has; 0 unless the status is `Batch`.
+        /// How many parts the batch has; 0 unless the status is `Batch` or `Tensors`.
         fn parts(self: &BatchView) -> usize;
         /// Extents of a part. For an index that is out of range this and the next two answer with nothing.
         fn shape(self: &BatchView, index: usize) -> &[i64];
@@ -73,6 +76,15 @@ mod ffi {
         fn data(self: &mut BatchView, index: usize) -> *mut u8;
         /// Moves the lease of a part to the caller; a part that is not taken is released with the view.
         fn take_lease(self: &mut BatchView, index: usize) -> Box<Lease>;
+        /// Moves a part to the caller that is a tensor of the framework, as `TensorFunctions` made it; null for another,
+        /// whose lease is to be taken.
+        fn take_tensor(self: &mut BatchView, index: usize) -> *mut u8;
+
+        /// Lends the engine what makes tensors.
+        ///
+        /// # Safety
+        /// `functions` must point to a `TensorFunctions` whose functions stay valid as long as the process lives.
+        unsafe fn lend_tensor_functions(functions: *const u8);
     }
 }
 
@@ -102,6 +114,7 @@ impl Drop for Lease {
 
 fn next_batch(loader: u64, wait_ms: u32) -> Box<BatchView> {
     let (status, parts) = match guard("next_batch", || registry::find(loader)?.next(wait_ms)) {
+        Ok(Next::Batch(parts)) if parts.are_tensors() => (ffi::Status::Tensors, parts),
         Ok(Next::Batch(parts)) => (ffi::Status::Batch, parts),
         Ok(Next::Pending) => (ffi::Status::Pending, Parts::default()),
         Ok(Next::End) => (ffi::Status::End, Parts::default()),
@@ -163,6 +176,10 @@ impl BatchView {
 
     fn take_lease(&mut self, index: usize) -> Box<Lease> {
         Box::new(Lease { memory: self.parts.take(index) })
+    }
+
+    fn take_tensor(&mut self, index: usize) -> *mut u8 {
+        self.parts.take_tensor(index).map_or(std::ptr::null_mut(), Tensor::into_handle).cast()
     }
 }
 

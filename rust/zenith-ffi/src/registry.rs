@@ -9,6 +9,9 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use zenith::Slab;
 use zenith::data::{DType, Error, Result};
 
+use crate::field_memory::FieldSlab;
+use crate::tensors::Tensor;
+
 /// What hands out batches: the seam between a loader and every framework.
 pub(crate) trait BatchSource: Send + Sync + 'static {
     /// The next batch, or `Pending` when none is ready within `wait_ms` milliseconds (0 = do not wait).
@@ -53,6 +56,8 @@ struct Part {
 pub(crate) enum Memory {
     Slab(Slab),
     Bytes(Vec<u8>),
+    /// A tensor that the framework made itself.
+    Tensor(Tensor),
     /// Bytes that live outside the value itself, as those of a `Vec` do, since the value moves.
     Other(Box<dyn AsMut<[u8]> + Send + Sync>),
 }
@@ -62,7 +67,17 @@ impl Memory {
         match self {
             Self::Slab(slab) => slab.as_mut(),
             Self::Bytes(bytes) => bytes,
+            Self::Tensor(tensor) => tensor.as_mut(),
             Self::Other(other) => (**other).as_mut(),
+        }
+    }
+}
+
+impl From<FieldSlab> for Memory {
+    fn from(slab: FieldSlab) -> Self {
+        match slab {
+            FieldSlab::Host(slab) => Self::Slab(slab),
+            FieldSlab::Tensor(tensor) => Self::Tensor(tensor),
         }
     }
 }
@@ -118,6 +133,23 @@ impl Parts {
     pub(crate) fn pointer(&mut self, index: usize) -> *mut u8 {
         let memory = self.parts.get_mut(index).and_then(|part| part.memory.as_mut());
         memory.map_or(std::ptr::null_mut(), |memory| memory.bytes().as_mut_ptr())
+    }
+
+    /// Whether there are parts, and every one is a tensor of the framework.
+    pub(crate) fn are_tensors(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| matches!(part.memory, Some(Memory::Tensor(_))))
+    }
+
+    /// Moves a part out that is a tensor of the framework.
+    pub(crate) fn take_tensor(&mut self, index: usize) -> Option<Tensor> {
+        let memory = &mut self.parts.get_mut(index)?.memory;
+        match memory.take() {
+            Some(Memory::Tensor(tensor)) => Some(tensor),
+            other => {
+                *memory = other;
+                None
+            }
+        }
     }
 
     /// Moves the memory of a part out.

@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "64-byte aligned allocation with an owner that crosses to C++")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::fork;
+use crate::idle::{Idle, capacity_for};
+use crate::mapping::Mapping;
 
 /// JAX aliases host memory only when it lies on 64 bytes; AVX-512 loads want the same.
 pub const SLAB_ALIGNMENT: usize = 64;
@@ -18,25 +19,9 @@ const MAPPED_BYTES_MIN: usize = 1 << 20;
 
 /// Recycles slabs. Never blocks on slabs that are out: when none is free, it allocates.
 pub struct SlabPool {
-    free: Mutex<Free>,
+    free: Mutex<Idle<Memory>>,
     idle_bytes_max: usize,
     generation: u64,
-}
-
-#[derive(Default)]
-struct Free {
-    by_capacity: BTreeMap<usize, Vec<Memory>>,
-    idle_bytes: usize,
-}
-
-impl Free {
-    /// The smallest idle memory that holds `capacity` and wastes no more than half of it.
-    fn take(&mut self, capacity: usize) -> Option<Memory> {
-        let mut fitting = self.by_capacity.range_mut(capacity..=capacity + capacity / 2);
-        let memory = fitting.find_map(|(_, idle)| idle.pop())?;
-        self.idle_bytes -= memory.layout.size();
-        Some(memory)
-    }
 }
 
 impl SlabPool {
@@ -48,12 +33,12 @@ impl SlabPool {
     /// A slab of `bytes` bytes with unspecified (but initialised) content; `None` when the system has no memory.
     pub fn slab(self: &Arc<Self>, bytes: usize) -> Option<Slab> {
         let capacity = capacity_for(bytes);
-        let recycled = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            free.take(capacity)
-        };
+        // SLAB-2: in a forked child the lock may be held for ever.
+        let recycled = (self.generation == fork::generation())
+            .then(|| self.free.lock().unwrap_or_else(PoisonError::into_inner).take(capacity))
+            .flatten();
         let memory = match recycled {
-            Some(memory) => memory,
+            Some((_, memory)) => memory,
             None => Memory::allocate(capacity)?,
         };
         Some(Slab { memory: Some(memory), bytes, pool: Arc::downgrade(self) })
@@ -61,7 +46,7 @@ impl SlabPool {
 
     /// Bytes that lie in the pool unused.
     pub fn idle_bytes(&self) -> usize {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).idle_bytes
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes()
     }
 
     fn put(&self, memory: Memory) {
@@ -70,10 +55,9 @@ impl SlabPool {
             return;
         }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let capacity = memory.layout.size();
-        if free.idle_bytes + capacity <= self.idle_bytes_max {
-            free.idle_bytes += capacity;
-            free.by_capacity.entry(capacity).or_default().push(memory);
+        let capacity = memory.capacity();
+        if free.bytes() + capacity <= self.idle_bytes_max {
+            free.put(capacity, memory);
         }
     }
 }
@@ -82,12 +66,6 @@ impl fmt::Debug for SlabPool {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("SlabPool").field("idle_bytes_max", &self.idle_bytes_max).finish_non_exhaustive()
     }
-}
-
-/// Slabs of nearly the same size share a class, so that the last, shorter batch reuses memory too.
-pub(crate) fn capacity_for(bytes: usize) -> usize {
-    let grain = (bytes / 8).next_power_of_two().clamp(SLAB_ALIGNMENT, 1 << 20);
-    bytes.max(1).next_multiple_of(grain)
 }
 
 /// Exclusively owned, writable memory of one field of one batch. Dropping it returns the memory to its pool.
@@ -100,7 +78,7 @@ pub struct Slab {
 impl Slab {
     /// Where the bytes are; valid as long as the slab lives.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.memory.as_ref().map_or(std::ptr::null_mut(), |memory| memory.start.as_ptr())
+        self.memory.as_ref().map_or(std::ptr::null_mut(), Memory::as_ptr)
     }
 
     pub fn len(&self) -> usize {
@@ -116,7 +94,7 @@ impl AsRef<[u8]> for Slab {
     fn as_ref(&self) -> &[u8] {
         let Some(memory) = &self.memory else { return &[] };
         // SAFETY: SLAB-1: `bytes` ≤ capacity, all of it initialised (zeroed at allocation), owned by `self`.
-        unsafe { std::slice::from_raw_parts(memory.start.as_ptr(), self.bytes) }
+        unsafe { std::slice::from_raw_parts(memory.as_ptr(), self.bytes) }
     }
 }
 
@@ -124,7 +102,7 @@ impl AsMut<[u8]> for Slab {
     fn as_mut(&mut self) -> &mut [u8] {
         let Some(memory) = &mut self.memory else { return &mut [] };
         // SAFETY: SLAB-1 as above, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(memory.start.as_ptr(), self.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), self.bytes) }
     }
 }
 
@@ -142,54 +120,53 @@ impl fmt::Debug for Slab {
     }
 }
 
-struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
+enum Memory {
+    Allocated(Allocation),
+    Mapped(Mapping),
 }
 
 impl Memory {
     fn allocate(capacity: usize) -> Option<Self> {
+        if capacity >= MAPPED_BYTES_MIN {
+            return Mapping::new(capacity).map(Self::Mapped);
+        }
         let layout = Layout::from_size_align(capacity, SLAB_ALIGNMENT).ok()?;
-        let start = if capacity >= MAPPED_BYTES_MIN {
-            map(capacity)?
-        } else {
-            // SAFETY: SLAB-1: `capacity_for` never gives zero, so the layout has a size.
-            NonNull::new(unsafe { alloc_zeroed(layout) })?
-        };
-        Some(Self { start, layout })
+        // SAFETY: SLAB-1: `capacity_for` never gives zero, so the layout has a size.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self::Allocated(Allocation { start, layout }))
     }
-}
 
-/// Fresh zeroed pages, in huge ones where the system has them.
-fn map(bytes: usize) -> Option<NonNull<u8>> {
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: SLAB-1: a new private mapping touches no memory that exists; pages are aligned far above 64.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
-    if start == libc::MAP_FAILED {
-        return None;
+    fn as_ptr(&self) -> *mut u8 {
+        match self {
+            Self::Allocated(allocation) => allocation.start.as_ptr(),
+            Self::Mapped(mapping) => mapping.as_ptr(),
+        }
     }
-    // SAFETY: the range is the mapping made above; the advice changes no content, and its failure does not matter.
-    unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
-    NonNull::new(start.cast())
-}
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let bytes = self.layout.size();
-        if bytes >= MAPPED_BYTES_MIN {
-            // SAFETY: SLAB-1: mapped with exactly this length and owned by `self` alone.
-            unsafe { libc::munmap(self.start.as_ptr().cast(), bytes) };
-        } else {
-            // SAFETY: SLAB-1: allocated with exactly this layout and owned by `self` alone.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Allocated(allocation) => allocation.layout.size(),
+            Self::Mapped(mapping) => mapping.len(),
         }
     }
 }
 
+struct Allocation {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // SAFETY: SLAB-1: allocated with exactly this layout and owned by `self` alone.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
 // SAFETY: SLAB-1: the memory has one owner and no thread affinity; shared references only read.
-unsafe impl Send for Memory {}
+unsafe impl Send for Allocation {}
 // SAFETY: as above.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for Allocation {}
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,7 @@ pub use interrupt::Interrupt;
 pub use loader::{EpochIter, Loader};
 pub use source::DataSource;
 pub use spec::DatasetSpec;
+pub use zenith_cuda as cuda;
 pub use zenith_data as data;
 pub use zenith_data::pipeline::Next;
 pub use zenith_data::{Error, ErrorKind, Result};

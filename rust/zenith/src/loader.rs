@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zenith_data::dataset::Block;
+use zenith_data::memory::BatchMemory;
 use zenith_data::pipeline::{Job, Limits, Next, Pipeline, Quarantine, Snapshot};
 use zenith_data::plan::{self, Epoch, Order, Plan};
 use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
 use zenith_data::{Error, ErrorKind, Result};
-use zenith_host::{Slab, fork};
+use zenith_host::fork;
 use zenith_io::TimedReads;
 
 use crate::config::LoaderConfig;
@@ -139,8 +140,19 @@ impl Loader {
         }
     }
 
+    /// Where batches lie unless `epoch_in` says otherwise: this machine's memory, kept from epoch to epoch.
+    pub fn memory(&self) -> &HostMemory {
+        &self.memory
+    }
+
     /// Starts `epoch` at a global `position` in samples (0 for its beginning).
     pub fn epoch(&self, epoch: u64, position: u64) -> Result<EpochIter> {
+        self.epoch_in(self.memory.clone(), epoch, position)
+    }
+
+    /// As `epoch`, with batches that lie in `memory`, such as [`PinnedMemory`](crate::cuda::PinnedMemory), from which devices
+    /// copy without another copy in between.
+    pub fn epoch_in<M: BatchMemory>(&self, memory: M, epoch: u64, position: u64) -> Result<EpochIter<M>> {
         let dataset = self.dataset.at_epoch(epoch);
         let config = &self.config;
         if !config.shuffle && !dataset.is_readable_in_order(config.shuffle_bytes) {
@@ -168,7 +180,7 @@ impl Loader {
         let job = Job {
             storage,
             dataset: dataset.dataset().clone(),
-            memory: self.memory.clone(),
+            memory,
             clock: Arc::new(HostClock::default()),
             plan: Arc::new(self.plan(epoch)?),
             epoch: self.epoch_plan(position)?,
@@ -203,14 +215,14 @@ fn window_bytes(shuffle_bytes: u64, block_bytes: u64) -> u64 {
 
 /// One epoch under way. Dropping it stops its threads.
 #[derive(Debug)]
-pub struct EpochIter {
-    pipeline: Option<Pipeline<HostMemory>>,
+pub struct EpochIter<M: BatchMemory = HostMemory> {
+    pipeline: Option<Pipeline<M>>,
     generation: u64,
 }
 
-impl EpochIter {
+impl<M: BatchMemory> EpochIter<M> {
     /// The next batch, waiting at most `wait`. Errors: what the dataset raises; use in a forked child.
-    pub fn next(&self, wait: Duration) -> Result<Next<Slab>> {
+    pub fn next(&self, wait: Duration) -> Result<Next<M::Slab>> {
         if self.generation != fork::generation() {
             let message = "this iterator belongs to the parent process: its threads do not exist after a fork. \
                            Create a new iterator in the child";
@@ -231,7 +243,7 @@ impl EpochIter {
     }
 }
 
-impl Drop for EpochIter {
+impl<M: BatchMemory> Drop for EpochIter<M> {
     fn drop(&mut self) {
         if self.generation != fork::generation()
             && let Some(pipeline) = self.pipeline.take()
@@ -244,6 +256,53 @@ impl Drop for EpochIter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DatasetSpec;
+    use crate::cuda::testing::FakeDriver;
+    use crate::cuda::{Device, PinnedMemory};
+    use zenith_data::batch::FieldData;
+    use zenith_data::format::tokens::TokensOptions;
+
+    #[test]
+    fn batches_in_pinned_memory_may_be_dropped_while_copies_of_them_wait() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("tokens.bin");
+        std::fs::write(&path, (0..=5000u16).flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let options = TokensOptions { seq_len: 1, ..TokensOptions::default() };
+        let spec = DatasetSpec::Tokens { paths: vec![path.to_str().unwrap().into()], options };
+        let config = LoaderConfig { batch_size: 64, ..LoaderConfig::default() };
+        let loader = Loader::new(OpenDataset::open(&spec).unwrap(), config).unwrap();
+        let driver = FakeDriver::new(1);
+        let (memory, stream) = (PinnedMemory::new(driver.clone(), Device(0), 64 << 20), driver.stream(Device(0)));
+        let mut copies = Vec::new();
+        let iter = loader.epoch_in(memory.clone(), 0, 0).unwrap();
+        loop {
+            match iter.next(Duration::from_secs(10)).unwrap() {
+                Next::Batch(batch) => {
+                    let FieldData::Dense(slab) = &batch.fields[0] else { panic!("x is dense") };
+                    assert!(slab.is_pinned());
+                    copies.push(driver.copy(stream, slab.as_ref()));
+                }
+                Next::Pending => panic!("a batch takes no ten seconds"),
+                Next::End => break,
+            }
+            // All but the last eight copies are done, so that memory is used again meanwhile.
+            if copies.len() > 8 {
+                driver.complete(stream, 1);
+            }
+        }
+        driver.complete(stream, 8);
+        let arrived: Vec<u64> = copies
+            .iter()
+            .flat_map(|copy| copy.arrived().unwrap())
+            .collect::<Vec<u8>>()
+            .chunks(8)
+            .map(|value| u64::from_ne_bytes(value.try_into().unwrap()))
+            .collect();
+        assert_eq!(arrived, (0..5000).collect::<Vec<u64>>());
+        let usage = memory.usage();
+        // Two fields of a page each, of the batches whose copies wait and a few more; 79 would be without reuse.
+        assert!(usage.pinned_bytes <= 2 * 12 * 4096 && usage.ordinary_slabs == 0, "{usage:?}");
+    }
 
     #[test]
     fn there_is_room_for_rows_that_are_padded_beyond_their_estimate() {

@@ -177,6 +177,7 @@ impl<M: BatchMemory> Pipeline<M> {
     /// The next batch in order, waiting at most `wait` for it (without workers: computing it, however long that takes, unless
     /// the storage says that a read goes on: then it is `Pending`).
     pub fn next(&self, wait: Duration) -> Result<Next<M::Slab>> {
+        self.shared.job.memory.on_batch_asked();
         if self.threads.is_empty() {
             return self.next_inline(wait);
         }

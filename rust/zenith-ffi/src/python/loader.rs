@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use zenith::EpochIter;
 use zenith::data::batch::{Batch, FieldData};
 use zenith::data::state::State;
 use zenith::data::{DType, Error, Field, FieldKind, Result};
-use zenith::{EpochIter, Slab};
 
 use super::dataset::{Dataset, config};
 use super::errors::call;
+use crate::field_memory::{FieldMemory, FieldSlab};
 use crate::registry::{BatchSource, Memory, Next, Parts, Registration};
+use crate::tensors;
 
 /// A dataset with options; makes epochs.
 #[pyclass(module = "zenith._engine", frozen)]
@@ -71,18 +73,28 @@ impl Loader {
         })
     }
 
-    /// Starts an epoch at a global position in samples.
-    fn epoch(&self, py: Python<'_>, epoch: u64, position: u64) -> PyResult<Epoch> {
+    /// Starts an epoch at a global position in samples. With `pin`, fields that are one tensor lie in pinned memory of the
+    /// framework as far as it has some.
+    #[pyo3(signature = (epoch, position, pin = false))]
+    fn epoch(&self, py: Python<'_>, epoch: u64, position: u64, pin: bool) -> PyResult<Epoch> {
         call(py, "Loader.epoch", || {
+            let fields = self.loader.dataset().dataset().schema().fields.clone();
+            let memory = FieldMemory::new(self.loader.memory().clone(), &fields, pin);
             let source = Arc::new(EpochSource {
-                iter: self.loader.epoch(epoch, position)?,
-                fields: self.loader.dataset().dataset().schema().fields.clone(),
+                iter: self.loader.epoch_in(memory, epoch, position)?,
+                fields,
                 position: AtomicU64::new(position),
             });
             let registration = Registration::new(Arc::clone(&source) as Arc<dyn BatchSource>);
             Ok(Epoch { source: Some(source), registration: Some(registration), last_position: position })
         })
     }
+}
+
+/// Lets decode threads leave the framework's tensors alone from here on; for the end of the process.
+#[pyfunction]
+pub(super) fn end_lending(py: Python<'_>) {
+    py.detach(tensors::end_lending);
 }
 
 /// One epoch under way.
@@ -142,7 +154,7 @@ impl Drop for Epoch {
 }
 
 struct EpochSource {
-    iter: EpochIter,
+    iter: EpochIter<FieldMemory>,
     fields: Vec<Field>,
     position: AtomicU64,
 }
@@ -163,12 +175,12 @@ impl BatchSource for EpochSource {
 }
 
 /// A dense field is one part; a varying one is two: int64 offsets `[rows + 1]` and its bytes.
-fn parts(batch: Batch<Slab>, fields: &[Field]) -> Result<Parts> {
+fn parts(batch: Batch<FieldSlab>, fields: &[Field]) -> Result<Parts> {
     let mut parts = Parts::with_capacity(fields.len());
     for (field, data) in fields.iter().zip(batch.fields) {
         match (data, &field.kind) {
             (FieldData::Dense(slab), FieldKind::Dense { dtype, shape }) => {
-                parts.push(Memory::Slab(slab), batch.rows, shape, *dtype)?;
+                parts.push(slab.into(), batch.rows, shape, *dtype)?;
             }
             (FieldData::Varying { offsets, bytes }, _) => {
                 let (count, length) = (offsets.len(), bytes.len());

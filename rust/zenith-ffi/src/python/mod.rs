@@ -5,6 +5,7 @@ mod dataset;
 mod errors;
 mod info;
 mod loader;
+mod numbers;
 mod table;
 mod test_source;
 
@@ -21,9 +22,11 @@ mod _engine {
     #[pymodule_export]
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
-    use super::loader::{Epoch, Loader};
+    use super::loader::{Epoch, Loader, end_lending};
+    #[pymodule_export]
+    use super::numbers::columns;
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
-    use super::test_source::{_TestSource, _test_source};
+    use super::test_source::{_TestSource, _test_source, _test_tensors};
 }

@@ -1,4 +1,4 @@
-//! A loader made of given bytes: the test hook by which `tests/torch` examine the link without a dataset.
+//! Test hooks of `tests/torch`: a loader made of given bytes, and ordinary tensors in the place of pinned ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use zenith::data::{DType, Error, ErrorKind, Result};
 
 use super::errors::call;
 use crate::registry::{BatchSource, Memory, Next, Parts, Registration};
+use crate::tensors::set_stand_ins;
 
 /// Name of the element type, extents of one row, and the bytes of all rows.
 type FieldArgument = (String, Vec<usize>, Vec<u8>);
@@ -34,6 +35,14 @@ pub(super) fn _test_source(
         let registration = Registration::new(Arc::clone(&source) as Arc<dyn BatchSource>);
         Ok(_TestSource { source, registration: Some(registration) })
     })
+}
+
+/// Lets the next `count` tensors that should be pinned be ordinary ones, and refuses those after them; `None` ends it. For
+/// machines without an accelerator.
+#[pyfunction]
+#[pyo3(signature = (count = None))]
+pub(super) fn _test_tensors(count: Option<usize>) {
+    set_stand_ins(count);
 }
 
 #[pyclass(module = "zenith._engine")]

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::lease::Lease;
 use super::mapping::Mapping;
 use super::{CHUNKS_MAX, DATA_START, resize};
-use crate::slab::capacity_for;
+use crate::idle::capacity_for;
 
 /// How many chunks of a size are looked at for one that is free. Consumers mostly drop what they had first, so the oldest
 /// are looked at, and those still in use wait for the next round.
