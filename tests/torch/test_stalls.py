@@ -6,8 +6,12 @@ import itertools
 import logging
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,6 +220,38 @@ def test_threads_and_descriptors_go_with_the_iterator() -> None:
         use(0)
     time.sleep(0.2)
     assert held() == before
+
+
+NATIVE = """
+    import os, sys, time
+    import pyarrow as pa, pyarrow.parquet as pq
+    import zenith
+    from zenith_torch import DataLoader
+    path, workers = sys.argv[1], int(sys.argv[2])
+    pq.write_table(pa.table({"id": range(100)}), path)
+    # A view has handles of its own, so that the file has to be opened again: a FIFO that nobody writes to.
+    dataset = zenith.Parquet(path).take(100)
+    os.rename(path, path + ".kept")
+    os.mkfifo(path)
+    iterator = iter(DataLoader(dataset, batch_size=10, num_workers=workers, stall_timeout=0.3))
+    for _ in range(2):
+        started = time.monotonic()
+        try:
+            next(iterator)
+            sys.exit("nothing hung")
+        except zenith.StallError as error:
+            assert 0.3 <= time.monotonic() - started < 3
+            assert "at position 0 of the epoch" in str(error), str(error)
+    print("survived", flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_zenith_datasets_are_late_too(tmp_path: Path, workers: int) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(NATIVE), str(tmp_path / "a.parquet"), str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "survived", done.stderr
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
