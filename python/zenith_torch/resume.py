@@ -11,10 +11,12 @@ import torch
 from torch.utils.data import BatchSampler
 from zenith.errors import StateError
 
-from zenith_torch import iterators, randomness
+from zenith_torch import randomness
 from zenith_torch.account import Account
+from zenith_torch.iterators import _SingleProcessDataLoaderIter
 from zenith_torch.place import Origin, Place, Snapshot
 from zenith_torch.plan import Plan
+from zenith_torch.process.iterator import _MultiProcessingDataLoaderIter
 from zenith_torch.sampler import PlanSampler
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
@@ -51,9 +53,9 @@ class Resume:
         if self.plan is not None:
             self._check(loader, self.plan)
         if loader.num_workers == 0:
-            return iterators._SingleProcessDataLoaderIter(loader)
+            return _SingleProcessDataLoaderIter(loader)
         loader.check_worker_number_rationality()
-        return iterators._MultiProcessingDataLoaderIter(loader)
+        return _MultiProcessingDataLoaderIter(loader)
 
     def begin(self, place: Place, account: Account, iterator: Any) -> None:
         """An iterator stands at its beginning: what was loaded is used up."""

@@ -18,6 +18,7 @@ import pytest
 import torch
 import zenith
 from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data._utils import signal_handling
 from zenith_torch import DataLoader
 
 SIZE = 12
@@ -71,7 +72,9 @@ def stall_of(iterator: Any) -> zenith.StallError:
 
 
 def leave(iterator: Any) -> None:
-    """Ends workers that would be waited for: they stick."""
+    """Ends workers that would be waited for, since they stick; torch is not to raise that they were killed."""
+    signal_handling._remove_worker_pids(id(iterator))
+    iterator._worker_pids_set = False
     for worker in iterator._workers:
         worker.kill()
         worker.join()
