@@ -4,6 +4,7 @@ from zenith import _platform as _platform  # isort: split  (says clearly when th
 from zenith._info import info
 from zenith.datasets import ArrowIpc, Csv, Dataset, FieldInfo, Parquet, Tokens, View, concat, open
 from zenith.errors import (
+    BadSamplesError,
     BudgetError,
     CorruptError,
     DatasetChangedError,
@@ -14,6 +15,7 @@ from zenith.errors import (
     NotFoundError,
     ReadError,
     ReadTimeoutError,
+    StallError,
     StateError,
     UnsupportedError,
     ZenithError,
@@ -22,6 +24,7 @@ from zenith.tables import load
 
 __all__ = [
     "ArrowIpc",
+    "BadSamplesError",
     "BudgetError",
     "CorruptError",
     "Csv",
@@ -36,6 +39,7 @@ __all__ = [
     "Parquet",
     "ReadError",
     "ReadTimeoutError",
+    "StallError",
     "StateError",
     "Tokens",
     "UnsupportedError",

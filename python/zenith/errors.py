@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 
 class ZenithError(RuntimeError):
-    """Base of every error of the engine.
+    """Base of every error of Zenith.
 
     Attributes hold what is known of the place, else ``None``: ``file``, ``offset`` (bytes into the file), ``block``
     (row group or other unit of the file), ``row`` (row in the file, or line), ``field``. The message names them too.
     """
 
     number: ClassVar[int] = 0
-    """Number of the kind in the engine."""
+    """Number of the kind in the engine; 0 for those that the engine does not raise."""
 
     file: str | None
     offset: int | None
@@ -113,6 +113,24 @@ class ReadTimeoutError(ReadError, TimeoutError):
     """A read took longer than ``read_timeout_ms``: a mount whose server is gone, or a disk that fails."""
 
     number = 12
+
+
+class BadSamplesError(ZenithError):
+    """More samples of a Python dataset could not be had than ``max_bad_samples`` allows."""
+
+
+class StallError(ZenithError, TimeoutError):
+    """A batch is later than ``stall_timeout``; the next ``next()`` waits for it again.
+
+    Attributes: ``worker`` (its number) and ``pid``, ``batch`` (the indices that it was given), ``index`` (the one that it is
+    at), ``stack`` (where it is, in Python); ``None`` where that is not known.
+    """
+
+    worker: int | None = None
+    pid: int | None = None
+    batch: Any = None
+    index: Any = None
+    stack: str | None = None
 
 
 KINDS: dict[int, type[ZenithError]] = {

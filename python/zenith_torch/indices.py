@@ -6,7 +6,9 @@ Only indices are drawn again to come to a position; no sample is.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -43,7 +45,8 @@ class Indices:
         before = tree.globals()
         at_iter = {} if plan is None else _order_of(plan).at_iter
         randomness.put_globals(at_iter)
-        real = iter(self._sampler)
+        offset = self.place.offset
+        real: Any = _rest(self._sampler, offset) if offset else iter(self._sampler)
         randomness.put_globals({name: before[name] for name in at_iter if name in before})
         if plan is not None:
             if plan.snapshot is not None and plan.snapshot.iterator is not None and is_stateful(real):
@@ -197,6 +200,13 @@ class IndexStream:
                 copy.deepcopy(self._real.state_dict()) if is_stateful(self._real) else None,  # type: ignore[attr-defined]
             )
         )
+
+
+def _rest(batches: BatchSampler, offset: int) -> Iterator[Any]:
+    """The batches of an epoch's samples but the first ones."""
+    samples = iter(batches.sampler)
+    deque(islice(samples, offset), maxlen=0)
+    yield from BatchSampler(samples, batches.batch_size, batches.drop_last)
 
 
 def _order_of(plan: Plan) -> Origin:

@@ -52,20 +52,32 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         mesh: a ``DeviceMesh`` in their place: the place along its dimension ``dp``, else along all dimensions named
             ``dp_...``, else along the first. Ranks that differ in the others only get the same samples.
         process_group: a ``ProcessGroup`` in their place.
-        prefetch_bytes: bytes of finished batches that may wait for the consumer.
-        on_error: what to do with a block (row group, record batch) that cannot be read: ``"raise"``; ``"skip"``: count
-            its samples and go on without them (one rank: their places stay empty, so batches are shorter; several:
-            samples of another block are repeated in their places); ``"quarantine"``: skip, and list it in
-            ``quarantine_path``.
-        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default.
-        quarantine_path: file that gets a JSON line for every bad block; blocks listed there are not read again.
+        prefetch_bytes: bytes of finished batches that may wait for the consumer. ``None``: natively 16 MiB; of Python datasets
+            ``prefetch_factor`` alone counts, as in torch. Given, it lets worker processes be at fewer batches than
+            ``prefetch_factor`` allows, by the largest of the last 16 batches, but never at fewer than one each.
+        on_error: what to do with samples that cannot be had. ``"raise"``; ``"skip"``: count them and go on without them;
+            ``"quarantine"``: skip, and list them in ``quarantine_path``. Natively these are the samples of a block (row
+            group, record batch) that cannot be read (one rank: their places stay empty, so batches are shorter; several:
+            samples of another block are repeated in their places). Of a Python dataset they are those of which
+            ``dataset[i]`` raises an ``Exception``: their batch is shorter, and passed over if none is left. Errors of
+            ``collate_fn`` always raise. An iterable dataset's iterator is asked for the next sample after an error, unless
+            it is a generator or a datapipe, which end where they raise; it cannot be quarantined.
+        max_bad_samples: samples that an iterator may skip before it raises after all; no bound by default. Of Python
+            datasets a `zenith.BadSamplesError` for each batch with bad samples from there on.
+        quarantine_path: file that gets a JSON line for every bad block, or sample of a Python dataset; what is listed there
+            is not read again. One file for each Python dataset: lines are known by its type, length and index.
         read_timeout_ms: milliseconds that a single read may take. One that takes longer (a mount whose server is gone) is
             a `zenith.ReadTimeoutError` of its batch, or skipped as ``on_error`` says; no bound by default.
+        stall_timeout: seconds after which a batch that ``next()`` waits for is a `zenith.StallError`. Of worker processes it names
+            the worker, its pid, the indices it was given, the one that it is at, and where it is in Python. The next
+            ``next()`` waits again, as after ``timeout``. Of Python datasets without workers it is a warning in the log
+            (``zenith_torch``) with the stack, since only the sample itself could end. No bound by default.
         map_batch: a function on the finished batch, called in the consumer's thread.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
-            one; ``None``: one look, at the beginning of the epoch); those since the last look are drawn again on resume.
-            Positions are exact whatever it is, and nothing else depends on it. The name is torchdata's.
+            one; ``None``: one look, at the beginning of the epoch), and batches between two at an iterable dataset in a
+            worker; those since the last look are drawn again on resume. ``None`` also keeps the random states of workers
+            out of states. Positions are exact whatever it is. The name is torchdata's.
 
     Raises:
         ValueError: contradicting arguments, as torch raises them.
@@ -101,11 +113,12 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         world_size: int | None = None,
         mesh: DeviceMesh | None = None,
         process_group: Any = None,
-        prefetch_bytes: int = 16 << 20,
+        prefetch_bytes: int | None = None,
         on_error: str = "raise",
         max_bad_samples: int | None = None,
         quarantine_path: str | os.PathLike[str] | None = None,
         read_timeout_ms: int | None = None,
+        stall_timeout: float | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         output: str = "dict",
         snapshot_every_n_steps: int | None = 1,
@@ -126,6 +139,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         self.max_bad_samples = max_bad_samples
         self.quarantine_path = quarantine_path
         self.read_timeout_ms = read_timeout_ms
+        self.stall_timeout = stall_timeout
         self.map_batch = map_batch
         self.output = output
         self.snapshot_every_n_steps = snapshot_every_n_steps
@@ -134,6 +148,8 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             raise ValueError(f'output must be "dict" or "tuple", got {self.output!r}')
         _engine.check_options(json.dumps(self._plain_options()))
         check_every(self.snapshot_every_n_steps)
+        if self.stall_timeout is not None and not self.stall_timeout > 0:
+            raise ValueError(f"stall_timeout must be None or seconds > 0, got {self.stall_timeout!r}")
         self._resume = Resume()
         self._epochs = Epochs()
         self._recogniser = Recogniser(dataset, self.shuffle_bytes, self.on_error)
@@ -185,6 +201,11 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             in_order=in_order,
         )
         keywords.leave(self)
+        if self.on_error == "quarantine" and self._dataset_kind == 1:
+            raise ValueError(
+                'on_error="quarantine" needs a map-style dataset: the samples of an iterable one have no index to be listed '
+                'by. Use on_error="skip"'
+            )
         self._is_made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -220,8 +241,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
     def _plain_options(self) -> dict[str, Any]:
         """The keywords that go to the engine as they are."""
         path = self.quarantine_path
+        bound = {} if self.prefetch_bytes is None else {"prefetch_bytes": self.prefetch_bytes}
         return {
-            "prefetch_bytes": self.prefetch_bytes,
+            **bound,
             "lanes": self.lanes,
             "shuffle_bytes": self.shuffle_bytes,
             "tail": self.tail,
@@ -262,12 +284,6 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         else:
             self._resume.load(self, state_dict)
 
-    def _need_native(self, what: str) -> None:
-        if not self._verdict.native:
-            raise NotImplementedError(
-                f"{what}() needs the native path, which does not run here: {self._verdict.reason}"
-            )
-
     # -- accounts --------------------------------------------------------------------------------------------------
 
     def explain(self) -> str:
@@ -279,8 +295,14 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         return f"{backend}: {self._verdict.reason}\n{self._resume.explain(self)}"
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict."""
-        self._need_native("stats")
+        """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict.
+
+        Python datasets: ``batches`` and ``samples`` (map-style ones) handed out, ``skipped_samples``, ``skipped_batches`` (those
+        of which no sample was left), ``consumer_wait_ns`` (inside ``next()``, which without workers is loading) and
+        ``consumer_work_ns`` (between the calls).
+        """
+        if not self._verdict.native:
+            return self._resume.stats()
         counters = self._epochs.stats()
         if not counters:
             return {"verdict": "no epoch has begun"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from zenith import _engine
 from zenith.datasets import FieldInfo
-from zenith.errors import InvalidArgumentError, ZenithError
+from zenith.errors import InvalidArgumentError, StallError, ZenithError
 from zenith.values import varying_values
 
 from zenith_torch import exits
@@ -46,6 +47,7 @@ class NativeIter:
         self._map_batch: Callable[[Any], Any] | None = loader.map_batch
         self._as_tuple = loader.output == "tuple"
         self._pin = pin
+        self._stall_timeout = loader.stall_timeout
         self._tail = tail
         self._at_end: int | None = None
         self.record: Callable[[int, int], None] | None = None
@@ -70,6 +72,7 @@ class NativeIter:
         return self._next()
 
     def _next(self) -> Any:
+        late_at = None if self._stall_timeout is None else time.monotonic() + self._stall_timeout
         before = 0 if self.record is None else self._engine.position
         while not self._done:
             try:
@@ -92,6 +95,11 @@ class NativeIter:
                     self._at_end = self._tail.end
                     return self._deliver(self._pinned(last) if self._pin else last)
                 self._finish()
+            elif late_at is not None and time.monotonic() >= late_at:
+                raise StallError(
+                    f"no batch for {self._stall_timeout:g} s: the engine reads or decodes at position {self.position} of the "
+                    "epoch. The next next() waits for the batch again. read_timeout_ms bounds single reads and names them"
+                )
         raise StopIteration
 
     def _finish(self) -> None:

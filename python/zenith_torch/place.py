@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zenith_torch.worker_states import WorkerStates
+
 if TYPE_CHECKING:
     from zenith_torch.plan import Plan
 
@@ -47,6 +49,8 @@ class Place:
     """Number of the first index batch that earlier iterators did not come to."""
     missing: tuple[int, ...] = ()
     """Numbers before ``start`` that they did not hand out (``in_order=False``), ascending."""
+    offset: int = 0
+    """Samples before the first of these numbers: earlier iterators handed them out in batches of another size."""
     sent: int = 0
     """Batches asked for by this iterator; all of them were handed out, but for ``pending``."""
     pending: tuple[int, ...] = ()
@@ -56,6 +60,8 @@ class Place:
     snapshots: list[Snapshot] = field(default_factory=list)
     workers: list[int] | None = None
     """Batches handed out by each worker (iterable datasets)."""
+    states: WorkerStates | None = None
+    """What the workers said of themselves."""
     fresh: Plan | None = None
     """The state that it began from, which it is in as long as ``sent`` is ``sent_before``."""
     sent_before: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zenith.errors import StateError
@@ -29,6 +29,16 @@ class Plan:
     snapshot: Snapshot | None = None
     workers: list[int] | None = None
     dataset: dict[str, Any] | None = None
+    worker_states: list[dict[str, Any] | None] | None = None
+    offset: int = 0
+    """Samples of the epoch before its first batch: they were handed out in batches of another size."""
+
+    def rebatched(self, batch_size: int) -> Plan:
+        """The same place, for batches of another size."""
+        assert self.batch_size is not None
+        if self.finished:
+            return replace(self, batch_size=batch_size)
+        return replace(self, batch_size=batch_size, position=0, offset=self.offset + self.position * self.batch_size)
 
     def as_state(self) -> dict[str, Any]:
         """As JSON-able values; what says nothing is left out."""
@@ -44,6 +54,8 @@ class Plan:
         for name, value in vars(self.origin).items():
             if value is not None and value != {}:
                 state[name] = copy.copy(value)
+        if self.offset:
+            state["offset"] = self.offset
         if self.missing:
             state["missing"] = list(self.missing)
         if self.finished:
@@ -54,6 +66,8 @@ class Plan:
             state["workers"] = list(self.workers)
         if self.dataset is not None:
             state["dataset"] = copy.deepcopy(self.dataset)
+        if self.worker_states is not None and len(self.worker_states) == self.num_workers:
+            state["worker_states"] = copy.deepcopy(self.worker_states)
         return state
 
     @staticmethod
@@ -80,7 +94,7 @@ class Plan:
             value = state.get(name)
             if name in state and (not isinstance(value, kinds) or (isinstance(value, bool) and name != "finished")):
                 raise StateError(f"the loader's state is damaged: {name} is {value!r}")
-        if state["position"] < 0 or state["num_workers"] < 0:
+        if min(state["position"], state["num_workers"], state.get("offset", 0)) < 0:
             raise StateError("the loader's state is damaged: a negative count")
         for name, kind in (("missing", int), ("workers", int), ("generators", str)):
             if any(not isinstance(item, kind) or isinstance(item, bool) for item in state.get(name, ())):
@@ -98,6 +112,9 @@ class Plan:
             and 0 <= snapshot["number"] <= min(missing, default=state["position"])
         ):
             raise StateError("the loader's state is damaged: the sampler's part has no number")
+        told = state.get("worker_states")
+        if told is not None and (len(told) != state["num_workers"] or not all(map(_is_worker_state, told))):
+            raise StateError("the loader's state is damaged: worker_states is not one for each worker")
         origin = Origin(**{name: state[name] for name in vars(Origin()) if name in state})
         return Plan(
             kind=state["kind"],
@@ -114,6 +131,8 @@ class Plan:
             else Snapshot(snapshot["number"], snapshot.get("sampler"), snapshot.get("iterator")),
             workers=state.get("workers"),
             dataset=state.get("dataset"),
+            worker_states=told,
+            offset=state.get("offset", 0),
         )
 
 
@@ -136,4 +155,17 @@ _FIELDS: dict[str, tuple[tuple[type, ...], bool]] = {
     "sampler": ((dict,), False),
     "workers": ((list,), False),
     "dataset": ((dict,), False),
+    "worker_states": ((list,), False),
+    "offset": ((int,), False),
 }
+
+
+def _is_worker_state(told: Any) -> bool:
+    if told is None:
+        return True
+    return (
+        isinstance(told, dict)
+        and isinstance(told.get("at", 0), int)
+        and isinstance(told.get("random", {}), dict)
+        and all(isinstance(text, str) for text in told.get("random", {}).values())
+    )

@@ -43,17 +43,28 @@ def copy_of(generator: torch.Generator | None) -> torch.Generator:
 
 def take_globals() -> dict[str, str]:
     """The states of the generators that belong to the process: torch's on the CPU, Python's, numpy's if it is loaded."""
-    states = {"torch": generator_state(torch.default_generator)}
-    _, words, gauss = random.getstate()
-    states["python"] = f"{_text(array('I', words).tobytes())} {gauss!r}"
+    return {name: text for name in GLOBALS if (text := take_global(name)) is not None}
+
+
+GLOBALS = ("torch", "python", "numpy")
+
+
+def take_global(name: str) -> str | None:
+    """One of them; ``None`` where there is none."""
+    if name == "torch":
+        return generator_state(torch.default_generator)
+    if name == "python":
+        _, words, gauss = random.getstate()
+        return f"{_text(array('I', words).tobytes())} {gauss!r}"
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        state = numpy.random.get_state(legacy=False)
-        # Another generator may have been put in numpy's place; its state has another shape, and is left alone.
-        if state["bit_generator"] == "MT19937":
-            words, place = state["state"]["key"], state["state"]["pos"]
-            states["numpy"] = f"{_text(words.tobytes())} {place} {state['has_gauss']} {float(state['gauss'])!r}"
-    return states
+    if numpy is None:
+        return None
+    state = numpy.random.get_state(legacy=False)
+    # Another generator may have been put in numpy's place; its state has another shape, and is left alone.
+    if state["bit_generator"] != "MT19937":
+        return None
+    key, place = state["state"]["key"], state["state"]["pos"]
+    return f"{_text(key.tobytes())} {place} {state['has_gauss']} {float(state['gauss'])!r}"
 
 
 def put_globals(states: dict[str, str]) -> None:

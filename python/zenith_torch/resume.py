@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import BatchSampler
 from zenith.errors import StateError
 
-from zenith_torch import iterators, randomness
+from zenith_torch import randomness
+from zenith_torch.account import Account
+from zenith_torch.iterators import _SingleProcessDataLoaderIter
 from zenith_torch.place import Origin, Place, Snapshot
 from zenith_torch.plan import Plan
+from zenith_torch.process.iterator import _MultiProcessingDataLoaderIter
 from zenith_torch.sampler import PlanSampler
 from zenith_torch.sampler_tree import SamplerTree, is_stateful, keeps_dataset_state
 
@@ -35,22 +40,43 @@ class Resume:
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self._place: Place | None = None
+        self._account: Account | None = None
+        self._live: weakref.ref[Any] | None = None
+        self.is_asked = False
+        """Whether anybody has asked for a state, or given one: workers tell theirs only then."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_live": None}
 
     def iterator(self, loader: DataLoader[Any]) -> Any:
         """Torch's iterator for these workers, in the version that knows its place."""
         if self.plan is not None:
             self._check(loader, self.plan)
         if loader.num_workers == 0:
-            return iterators._SingleProcessDataLoaderIter(loader)
+            return _SingleProcessDataLoaderIter(loader)
         loader.check_worker_number_rationality()
-        return iterators._MultiProcessingDataLoaderIter(loader)
+        return _MultiProcessingDataLoaderIter(loader)
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: Place, account: Account, iterator: Any) -> None:
         """An iterator stands at its beginning: what was loaded is used up."""
-        self._place, self.plan = place, None
+        self._place, self._account, self.plan = place, account, None
+        self._live = weakref.ref(iterator)
+
+    def _ask(self) -> None:
+        if self.is_asked:
+            return
+        self.is_asked = True
+        iterator = None if self._live is None else self._live()
+        if iterator is not None:
+            iterator._on_asked()
+
+    def stats(self) -> dict[str, Any]:
+        """The account of the newest iterator."""
+        return {"verdict": "no epoch has begun"} if self._account is None else self._account.stats()
 
     def state(self, loader: DataLoader[Any]) -> dict[str, Any]:
         """The state of the loader: of the newest iterator, or of the epoch that would begin now."""
+        self._ask()
         if self.plan is not None:
             return self.plan.as_state()
         place, fresh = self._place, None if self._place is None else self._place.fresh
@@ -75,6 +101,7 @@ class Resume:
         elif place.begun:
             plan.origin = place.origin
             plan.position, plan.missing = place.reached()
+            plan.offset = place.offset
             first = min(plan.missing, default=plan.position)
             past = [one for one in place.snapshots if one.number <= first]
             plan.snapshot = past[-1] if past else None
@@ -85,6 +112,7 @@ class Resume:
         if plan.kind == "iterable":
             workers = None if place is None or place.finished else place.workers
             plan.workers = [0] * loader.num_workers if workers is None and loader.num_workers else workers
+        plan.worker_states = None if place is None else _worker_states(loader, place)
         plan.dataset = _dataset_state(loader, None if place is None or place.finished else place)
         state = plan.as_state()
         if place is not None and place.begun and not place.finished and not place.missing and _is_steady(state):
@@ -97,11 +125,15 @@ class Resume:
         Raises:
             zenith.StateError: the state does not belong to this loader and dataset.
         """
+        self._ask()
         if not state:
             self.plan = self._place = None
             return
         plan = Plan.of_state(copy.deepcopy(state))
         self._check(loader, plan)
+        if plan.batch_size != loader.batch_size:
+            assert loader.batch_size is not None
+            plan = plan.rebatched(loader.batch_size)
         for text, generator in zip(plan.origin.generators or (), _generators(loader), strict=True):
             randomness.set_generator_state(torch.Generator(device=generator.device), text)
         distributed = SamplerTree(loader._index_sampler, None).distributed
@@ -119,24 +151,27 @@ class Resume:
             lines = [f"iterator: _MultiProcessingDataLoaderIter, {workers} worker processes, batches by shared memory"]
         if loader._dataset_kind == 0:
             lines.append("state: by position in the order of the sampler; indices are drawn again, samples are not")
-        elif workers == 0 and is_stateful(loader.dataset):
-            lines.append("state: the dataset's own")
+        elif is_stateful(loader.dataset):
+            lines.append("state: the dataset's own" + (", of each worker" if workers else ""))
         else:
-            lines.append("state: by position; a resume draws the batches before it again and drops them")
-            if workers == 0:
-                lines[-1] += ", unless the dataset's iterator has a state_dict()"
+            lines.append(
+                "state: by position; a resume draws the batches before it again and drops them, unless the dataset's "
+                "iterator has a state_dict()"
+            )
         return "\n".join(lines)
 
     def _check(self, loader: DataLoader[Any], plan: Plan) -> None:
+        asked = any(told is not None and told.get("dataset") is not None for told in plan.worker_states or ())
+        if asked and plan.num_workers == loader.num_workers and not keeps_dataset_state(loader.dataset):
+            raise StateError("the state is of a dataset that has a state_dict(), and this one has none")
         kind = "iterable" if loader._dataset_kind == 1 else "map"
         if plan.kind != kind:
             raise StateError(f"the state is of a dataset of the {plan.kind} kind, and this one is of the {kind} kind")
         length = _length(loader)
         if None not in (length, plan.length) and length != plan.length:
             raise StateError(f"the state is of a dataset of {plan.length} samples, and this one has {length}")
-        if plan.batch_size != loader.batch_size:
-            raise StateError(f"the state was taken with batch_size={plan.batch_size}, not {loader.batch_size}")
         if kind == "iterable":
+            _refuse_other_batches(loader, plan, "an iterable dataset is resumed by batches")
             if plan.num_workers != loader.num_workers:
                 raise StateError(
                     f"the state was taken with num_workers={plan.num_workers}, not {loader.num_workers}: an iterable "
@@ -156,6 +191,22 @@ class Resume:
             )
         if (plan.snapshot is None or plan.snapshot.sampler is None) != (tree.stateful is None):
             raise StateError("the state was taken with another sampler: only one of the two has a state_dict()")
+        if plan.offset and type(tree.chain[0]) is not BatchSampler:
+            raise StateError("the loader's state is damaged: an offset in samples without batches of a fixed size")
+        if type(tree.chain[0]) is not BatchSampler or None in (plan.batch_size, loader.batch_size):
+            _refuse_other_batches(loader, plan, "the batches are not torch's BatchSampler's")
+        elif plan.snapshot is not None:
+            _refuse_other_batches(loader, plan, "the state of a sampler that has one belongs to whole batches")
+        elif plan.missing:
+            _refuse_other_batches(loader, plan, "batches overtook each other (in_order=False), and some are missing")
+
+
+def _refuse_other_batches(loader: DataLoader[Any], plan: Plan, reason: str) -> None:
+    if plan.batch_size != loader.batch_size:
+        raise StateError(
+            f"the state was taken with batch_size={plan.batch_size}, and this loader has {loader.batch_size}, which cannot "
+            f"be honoured: {reason}"
+        )
 
 
 def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
@@ -204,6 +255,15 @@ def _origin_now(loader: DataLoader[Any], tree: SamplerTree, base_seed: int | Non
 def _snapshot_now(tree: SamplerTree) -> Snapshot | None:
     stateful = tree.stateful
     return None if stateful is None else Snapshot(0, copy.deepcopy(stateful.state_dict()))
+
+
+def _worker_states(loader: DataLoader[Any], place: Place) -> list[dict[str, Any] | None] | None:
+    """What the workers are to begin with; those of an epoch that has ended go on only where they stay."""
+    states = place.states
+    if states is None or (place.finished and (loader._dataset_kind == 1 or loader._iterator is None)):
+        return None
+    told = states.latest if place.workers is None else states.cut(place.workers)
+    return told if told is not None and any(told) else None
 
 
 def _dataset_state(loader: DataLoader[Any], place: Place | None) -> dict[str, Any] | None:

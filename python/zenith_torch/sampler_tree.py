@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -32,6 +33,17 @@ def is_stateful(thing: Any) -> bool:
 def keeps_dataset_state(dataset: Any) -> bool:
     """Whether the dataset itself is asked for its state; one that is its own iterator is asked as such, under way."""
     return is_stateful(dataset) and not hasattr(dataset, "__next__")
+
+
+def restore_dataset(dataset: Any, state: Any, at_end: bool) -> None:
+    """Gives a dataset its state back before anything iterates it."""
+    dataset.load_state_dict(copy.deepcopy(state))
+    if at_end and next(iter(dataset), _END) is not _END:
+        # Loaded with the state of its end, it ends once before it begins anew, or it begins anew by itself.
+        dataset.load_state_dict(copy.deepcopy(state))
+
+
+_END = object()
 
 
 class SamplerTree:

@@ -13,7 +13,6 @@ OURS = {
     "lanes",
     "shuffle_bytes",
     "tail",
-    "prefetch_bytes",
     "on_error",
     "max_bad_samples",
     "quarantine_path",
@@ -26,6 +25,10 @@ def test_defaults_are_those_of_the_engine() -> None:
     python = inspect.signature(DataLoader.__init__).parameters
     for name in OURS | {"batch_size", "num_workers", "drop_last"}:
         assert python[name].default == engine[name], name
+    # Only whoever gives it bounds worker processes by it; natively the engine's own default counts.
+    assert python["prefetch_bytes"].default is None
+    assert "prefetch_bytes" not in DataLoader([1])._plain_options()
+    assert DataLoader([1], prefetch_bytes=5)._plain_options()["prefetch_bytes"] == 5
 
 
 def test_the_signature_is_torchs_and_then_keywords_with_attributes() -> None:

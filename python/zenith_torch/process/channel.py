@@ -19,6 +19,7 @@ from zenith.errors import ZenithError
 
 from zenith_torch.process.ends import End, pipe
 from zenith_torch.process.message import HEAD, Decoder, arena_of
+from zenith_torch.process.watch import Watch
 
 LENGTH = struct.Struct("=I")
 """What a task begins with."""
@@ -32,7 +33,7 @@ much as any user may have."""
 class Channel:
     """Stands where torch's iterator has the index queue of a worker."""
 
-    def __init__(self, is_closing: Callable[[], bool], on_unsent: Callable[[], None]) -> None:
+    def __init__(self, is_closing: Callable[[], bool], on_unsent: Callable[[], None], is_watched: bool) -> None:
         self.task_reader, self.task_writer = pipe()
         self.result_reader, self.result_writer = pipe()
         os.set_blocking(self.task_writer.fd, False)
@@ -45,11 +46,13 @@ class Channel:
         if arena is None:
             self.arena.close()
         self.decoder = Decoder(arena)
+        self.watch = Watch() if is_watched else None
         self.process: Any = None
         self.life = End(-1)
         """Readable when the worker is dead."""
         self.is_retired = False
         """No more is expected of the worker."""
+        self._watch_end = End(-1) if self.watch is None else self.watch.end
         self._is_closing = is_closing
         self._on_unsent = on_unsent
         self._is_settled = False
@@ -110,6 +113,9 @@ class Channel:
         """In a forked child: the main process's ends are not its business."""
         for end in (self.task_writer, self.result_reader, self.life):
             end.close()
+        if self._is_settled:
+            # That of the worker which is being started is its own.
+            self._watch_end.close()
 
     def resume(self) -> None:
         """Lets a worker that was stopped go on, and so hear of the end."""
@@ -125,6 +131,7 @@ class Channel:
             self.result_writer,
             self.arena,
             self.life,
+            self._watch_end,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.multiprocessing
@@ -10,6 +11,7 @@ from zenith_torch.process.channel import Channel
 from zenith_torch.process.flag import Flag
 from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.results import Results
+from zenith_torch.process.setup import Setup
 from zenith_torch.process.worker import Queues, work
 
 _SMALL = (int, type(None))
@@ -19,7 +21,9 @@ class Context:
     """Gives torch's iterator, in the order in which it asks: the queue of results, a flag, and per worker a queue of tasks
     and a process. One per iterator."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, setup: Callable[[int], Setup], is_watched: bool) -> None:
+        self._setup = setup
+        self._is_watched = is_watched
         self._context = torch.multiprocessing if context is None else context
         self._is_forking = self._context.get_start_method() == "fork"
         self._results: Results | None = None
@@ -30,7 +34,7 @@ class Context:
         if self._results is None:
             self._results = Results()
             return self._results
-        channel = Channel(self._done.is_set, self._results.watch_tasks)
+        channel = Channel(self._done.is_set, self._results.watch_tasks, self._is_watched)
         self._results.channels.append(channel)
         return channel
 
@@ -48,11 +52,18 @@ class Context:
             common = self._common = Frozen(*shared)
         places = {id(arg): place for place, arg in enumerate(args)}
         queues = Queues(
-            places[id(channel)], places[id(results)], channel.task_reader, channel.result_writer, channel.arena
+            places[id(channel)],
+            places[id(results)],
+            channel.task_reader,
+            channel.result_writer,
+            channel.arena,
+            None if channel.watch is None else channel.watch.end,
         )
         # A forked worker inherits what belongs to the main process, and lets go of it.
         inherited = (results, channel) if self._is_forking else None
-        channel.process = self._context.Process(target=work, args=(target, own, common, queues, inherited))
+        channel.process = self._context.Process(
+            target=work, args=(target, own, common, queues, inherited, self._setup(len(results.channels) - 1))
+        )
         return channel.process
 
 

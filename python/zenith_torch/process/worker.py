@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch._utils import ExceptionWrapper
-from torch.utils.data import _DatasetKind, default_collate, get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 from zenith import _engine
 
-from zenith_torch.fetch import gathering
 from zenith_torch.process.channel import LENGTH, Channel
 from zenith_torch.process.collate import Collate
 from zenith_torch.process.ends import End
+from zenith_torch.process.equipment import Equipment
 from zenith_torch.process.frozen import Frozen
 from zenith_torch.process.message import Encoder, arena_of
 from zenith_torch.process.results import Results
+from zenith_torch.process.setup import Setup
+from zenith_torch.process.watch import Notes
 
 _READ_BYTES = 1 << 16
 
@@ -35,6 +37,7 @@ class Queues:
     task_reader: End
     result_writer: End
     arena: End
+    watch: End | None
 
 
 def work(
@@ -43,6 +46,7 @@ def work(
     common: Frozen,
     queues: Queues,
     inherited: tuple[Results, Channel] | None,
+    setup: Setup,
 ) -> None:
     """Runs torch's worker loop with ``own`` and ``common`` arguments merged."""
     if inherited is not None:
@@ -54,11 +58,12 @@ def work(
     arguments = [mine if shared is None else shared for mine, shared in zip(own, common.values, strict=True)]
     arena = arena_of(_engine.ArenaWriter, queues.arena.fd)
     queues.arena.close()
-    arguments[queues.tasks_place] = Tasks(queues.task_reader)
+    equipment = Equipment(setup, None if queues.watch is None else Notes(queues.watch))
+    arguments[queues.tasks_place] = Tasks(queues.task_reader, equipment)
     arguments[queues.results_place] = Outbox(queues.result_writer, Encoder(arena))
     collate = Collate(arena)
     arguments = [collate if argument is default_collate else argument for argument in arguments]
-    _fetch_faster(collate)
+    equipment.equip_fetchers(collate)
     _give_way()
     loop(*arguments)
 
@@ -71,24 +76,12 @@ def _give_way() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _fetch_faster(collate: Collate) -> None:
-    """Lets the loop's fetchers take the shorter ways of `zenith_torch.fetch`."""
-    create = _DatasetKind.create_fetcher
-
-    def create_fetcher(kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, drop_last: Any) -> Any:
-        fetcher = create(kind, dataset, auto_collation, collate_fn, drop_last)  # type: ignore[no-untyped-call]
-        if auto_collation and collate_fn is collate and kind == _DatasetKind.Map:
-            fetcher.fetch = gathering(dataset, default_collate, fetcher.fetch, collate.empty) or fetcher.fetch
-        return fetcher
-
-    _DatasetKind.create_fetcher = staticmethod(create_fetcher)  # type: ignore[method-assign]
-
-
 class Tasks:
     """The queue of index batches, as torch's loop reads it."""
 
-    def __init__(self, reader: End) -> None:
+    def __init__(self, reader: End, equipment: Equipment) -> None:
         self._reader = reader
+        self._equipment = equipment
         self._poll = select.poll()
         self._poll.register(reader.fd, select.POLLIN)
         self._content = bytearray()
@@ -105,7 +98,8 @@ class Tasks:
             if len(content) >= end:
                 task = content[LENGTH.size : end]
                 del content[:end]
-                return pickle.loads(task)
+                return self._equipment.taken(pickle.loads(task))
+            self._equipment.wait()
             if not self._poll.poll(1000 * timeout):
                 raise queue.Empty
             more = os.read(self._reader.fd, max(_READ_BYTES, end - len(content)))

@@ -33,7 +33,10 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "seed is 'x'": lambda s: {**s, "seed": "x"},
     "missing is": lambda s: {**s, "position": 3, "missing": [2, 1]},
     "dataset of 24 samples": lambda s: {**s, "length": 24},
-    "batch_size=8": lambda s: {**s, "batch_size": 8},
+    "batch_size=None, and this loader has 4": lambda s: {**s, "batch_size": None},
+    "and some are missing": lambda s: {**s, "batch_size": 8, "position": 3, "missing": [1]},
+    "offset is": lambda s: {**s, "offset": "x"},
+    "not one for each worker": lambda s: {**s, "worker_states": [None]},
     "the order": lambda s: {**s, "order": "SequentialSampler"},
     "at_first is": lambda s: {**s, "at_first": 3},
     "not a random state": lambda s: {**s, "at_first": {"torch": 3}},
@@ -81,6 +84,14 @@ def test_refusals_between_kinds(tokens_file: Path) -> None:
                 "order": "BatchSampler of range",
             }
         )
+
+
+def test_another_batch_size_is_refused_where_it_cannot_be_exact() -> None:
+    stateful = DataLoader(Numbers(), batch_size=BATCH, sampler=Stateful()).state_dict()
+    with pytest.raises(zenith.StateError, match=r"batch_size=4, and this loader has 5.*belongs to whole batches"):
+        DataLoader(Numbers(), batch_size=5, sampler=Stateful()).load_state_dict(stateful)
+    with pytest.raises(zenith.StateError, match=r"batch_size=4, and this loader has 5.*iterable"):
+        DataLoader(Stream(), batch_size=5).load_state_dict(DataLoader(Stream(), batch_size=BATCH).state_dict())
 
 
 @pytest.mark.parametrize("every", [-1, True, 1.5, "1"])

@@ -1,0 +1,51 @@
+"""Every draw from a generator of the process is noticed, and nothing else is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from zenith_torch import drawn, randomness
+
+DRAWS: list[tuple[str, Callable[[], Any]]] = [
+    ("torch", lambda: torch.rand(())),
+    ("torch", lambda: torch.randn(3)),
+    ("python", random.random),
+    ("python", lambda: random.gauss(0, 1)),
+    ("python", lambda: random.shuffle([1, 2, 3])),
+    ("numpy", np.random.random),
+    ("numpy", lambda: np.random.standard_normal()),
+    ("numpy", lambda: np.random.randint(5)),
+    ("numpy", lambda: np.random.seed(3)),
+]
+
+
+@pytest.mark.parametrize("reads_words", [True, False])
+def test_draws_are_noticed(reads_words: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reads_words:
+        assert drawn._python_address() is not None, "the words lie where they are looked for"
+    else:
+        monkeypatch.setattr(drawn, "_python_address", lambda: None)
+    watch = drawn.Drawn()
+    assert watch.look() == []
+    choose = random.Random(5)
+    for _ in range(3000):
+        before = randomness.take_globals()
+        for _, draw in choose.sample(DRAWS, choose.randrange(3)):
+            draw()
+        now = randomness.take_globals()
+        assert watch.look() == [name for name in randomness.GLOBALS if before[name] != now[name]]
+
+
+def test_states_that_are_put_back_are_noticed() -> None:
+    watch = drawn.Drawn()
+    states = randomness.take_globals()
+    random.random(), np.random.random(), torch.rand(())
+    assert watch.look() == list(randomness.GLOBALS)
+    randomness.put_globals(states)
+    assert watch.look() == list(randomness.GLOBALS)
+    assert randomness.take_globals() == states
