@@ -54,7 +54,7 @@ class Channel:
         """No more is expected of the worker."""
         self._watch_end = End(-1) if self.watch is None else self.watch.end
         self._is_closing = is_closing
-        self._on_unsent = on_unsent
+        self._on_unsent: Callable[[], None] | None = on_unsent
         self._is_settled = False
         self._unsent: deque[memoryview] = deque()
         self._lock = Lock()
@@ -86,7 +86,7 @@ class Channel:
                 with suppress(OSError):
                     fcntl.fcntl(self.task_writer.fd, fcntl.F_SETPIPE_SZ, _TASK_PIPE_BYTES)
                 self._write()
-        if self._unsent:
+        if self._unsent and self._on_unsent is not None:
             self._on_unsent()
 
     def cancel_join_thread(self) -> None:
@@ -95,6 +95,8 @@ class Channel:
     def close(self) -> None:
         for end in self._ends():
             end.close()
+        # The results know the channel: what both hold is to go with the iterator, not with the garbage collector's next run.
+        self._on_unsent = None
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
