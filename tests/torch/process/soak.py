@@ -100,15 +100,23 @@ def holdings() -> dict[str, int]:
     }
 
 
-def excess(before: dict[str, int]) -> dict[str, int]:
+def open_files() -> list[str]:
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(link))
+    return found
+
+
+def excess(before: dict[str, int]) -> dict[str, Any]:
     """What there is more of than before, when that does not go away by itself."""
     end = time.monotonic() + PROMPT_S
     while True:
         gc.collect()
         now = holdings()
-        more = {name: now[name] - count for name, count in before.items() if now[name] > count}
+        more: dict[str, Any] = {name: now[name] - count for name, count in before.items() if now[name] > count}
         if not more or time.monotonic() > end:
-            return more
+            return more | ({"open": open_files()} if "descriptors" in more else {})
         time.sleep(0.005)
 
 
@@ -146,7 +154,11 @@ def killed(chance: random.Random, report: Report, timeout: float) -> None:
 
     before = holdings()
     report(event="ready")
-    text = use()
+    text = ""
+    while not text:
+        # Torch's handler of a child's death may raise in the midst of this as well.
+        with contextlib.suppress(RuntimeError):
+            text = use()
     expected = ("DataLoader worker (pid", "DataLoader timed out after") if timeout else ("DataLoader worker (pid",)
     if not text.startswith(expected):
         report(event="wrong", text=text)
@@ -195,13 +207,12 @@ def continued(chance: random.Random, report: Report) -> None:
         except KeyboardInterrupt:
             pass
     report(event="ready")
-    while True:
-        try:
+    is_over = False
+    while not is_over:
+        with contextlib.suppress(KeyboardInterrupt):
             for batch in iterator:
-                seen.extend(batch["index"].tolist())
-            break
-        except KeyboardInterrupt:
-            continue
+                seen += batch["index"].tolist()
+            is_over = True
     report(event="seen", right=seen == list(range(size)), count=len(seen))
 
 
@@ -233,10 +244,14 @@ class Outside:
                 for line in lines:
                     told = json.loads(line)
                     self.events[told.pop("event")] = told
-            if time.monotonic() > end:
+            if time.monotonic() > end or self.is_dead():
                 return event in self.events
             time.sleep(0.0005)
         return True
+
+    def is_dead(self) -> bool:
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
 
     def fail(self, what: str) -> None:
         tree = [self.pid, *children(self.pid)]
@@ -286,6 +301,8 @@ def kill(count: int) -> dict[str, Any]:
         for _ in range(100):
             # The one that is hit may just have been leaving anyway.
             while not (workers := children(outside.pid)):
+                if outside.is_dead():
+                    outside.fail("the program has died")
                 time.sleep(0.0002)
             hit = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
@@ -305,16 +322,26 @@ def kill(count: int) -> dict[str, Any]:
 
 def interrupt(count: int) -> dict[str, Any]:
     chance = random.Random(2)
-    figures: dict[str, Any] = {"interrupted": 0, "ended before": 0, "interrupts gone on after": 0}
+    figures: dict[str, Any] = {
+        "interrupted": 0,
+        "ended before": 0,
+        "interrupts gone on after": 0,
+        "ended by themselves": 0,
+    }
     slowest = {"notice": 0.0, "end": 0.0}
     for turn in range(count):
         if turn % 4 == 3:
             outside = Outside(continued, turn)
             outside.wait("ready", END_S) or outside.fail("does not begin")
             while not outside.wait("seen", chance.random() * 0.03):
+                if outside.is_dead():
+                    # Hit in one of its own lines, outside of its `try`.
+                    break
                 os.kill(outside.pid, signal.SIGINT)
                 figures["interrupts gone on after"] += 1
-            if not outside.events["seen"]["right"]:
+            if not outside.wait("seen", 0):
+                figures["ended by themselves"] += 1
+            elif not outside.events["seen"]["right"]:
                 outside.fail("batches are lost or repeated")
         else:
             outside = Outside(interrupted, turn)
