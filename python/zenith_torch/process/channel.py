@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
-import signal
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from zenith import _engine
 from zenith.errors import ZenithError
 
 from zenith_torch.process.ends import End, pipe
+from zenith_torch.process.joining import joining
 from zenith_torch.process.message import HEAD, Decoder, arena_of
 
 LENGTH = struct.Struct("=I")
@@ -100,6 +100,7 @@ class Channel:
         if self._is_settled or self.process is None:
             return
         self._is_settled = True
+        self.process.__class__ = joining(type(self.process))
         for end in (self.task_reader, self.result_writer, self.arena):
             end.close()
         # Without a descriptor for the process torch's own looks at it, every five seconds, still find a death.
@@ -110,12 +111,6 @@ class Channel:
         """In a forked child: the main process's ends are not its business."""
         for end in (self.task_writer, self.result_reader, self.life):
             end.close()
-
-    def resume(self) -> None:
-        """Lets a worker that was stopped go on, and so hear of the end."""
-        if self.life.fd >= 0:
-            with suppress(OSError):
-                signal.pidfd_send_signal(self.life.fd, signal.SIGCONT)
 
     def _ends(self) -> tuple[End, ...]:
         return (
