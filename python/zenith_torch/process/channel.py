@@ -100,7 +100,8 @@ class Channel:
         if self._is_settled or self.process is None:
             return
         self._is_settled = True
-        self.process.__class__ = joining(type(self.process))
+        kind: Any = type(self.process)
+        self.process.__class__ = joining(kind)
         for end in (self.task_reader, self.result_writer, self.arena):
             end.close()
         # Without a descriptor for the process torch's own looks at it, every five seconds, still find a death.
