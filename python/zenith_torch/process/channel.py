@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
-import signal
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from zenith import _engine
 from zenith.errors import ZenithError
 
 from zenith_torch.process.ends import End, pipe
+from zenith_torch.process.joining import joining
 from zenith_torch.process.message import HEAD, Decoder, arena_of
 from zenith_torch.process.watch import Watch
 
@@ -105,6 +105,8 @@ class Channel:
         if self._is_settled or self.process is None:
             return
         self._is_settled = True
+        kind: Any = type(self.process)
+        self.process.__class__ = joining(kind)
         for end in (self.task_reader, self.result_writer, self.arena):
             end.close()
         # Without a descriptor for the process torch's own looks at it, every five seconds, still find a death.
@@ -118,12 +120,6 @@ class Channel:
         if self._is_settled:
             # That of the worker which is being started is its own.
             self._watch_end.close()
-
-    def resume(self) -> None:
-        """Lets a worker that was stopped go on, and so hear of the end."""
-        if self.life.fd >= 0:
-            with suppress(OSError):
-                signal.pidfd_send_signal(self.life.fd, signal.SIGCONT)
 
     def _ends(self) -> tuple[End, ...]:
         return (

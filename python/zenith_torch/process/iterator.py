@@ -135,8 +135,6 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         if not hasattr(self, "_workers_status"):
             # A worker could not be started; those before it are there.
             self._workers_status = [True] * len(self._workers)
-        for channel in self._worker_result_queue.channels:
-            channel.resume()
         try:
             super()._shutdown_workers()
         finally:

@@ -22,11 +22,10 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    # Multiprocessing ends the workers a moment later, by a signal, and waits for them for ever. One that is stopped or deaf
-    # to the signal leaves because its pipe ends.
+    # Multiprocessing ends the workers a moment later, by a signal, and waits for them for ever. One that is deaf to the
+    # signal leaves because its pipe ends.
     for results in list(living):
         for channel in results.channels:
-            channel.resume()
             channel.close()
 
 
