@@ -127,6 +127,8 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         try:
             self._shutdown_workers()
         finally:
+            # What it holds goes first: the destructors of its parts would swallow what is to come afterwards.
+            self.__dict__.clear()
             interrupts.release_in_destructor()
 
     def _shutdown_workers(self) -> None:
