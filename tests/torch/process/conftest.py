@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 # Datasets are unpickled in spawned workers, which find this folder in the path that they inherit.
 sys.path.insert(0, str(Path(__file__).parent))
 
-SECONDS_MAX = 120
+SECONDS_MAX = 120 + 10 * int(os.environ.get("ZENITH_SOAK", "0"))
 
 
 @pytest.fixture(autouse=True)
