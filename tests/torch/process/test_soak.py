@@ -15,7 +15,7 @@ import pytest
 from process_support import Call
 from zenith_torch import DataLoader
 
-COUNT = int(os.environ.get("ZENITH_SOAK", "10"))
+COUNT = int(os.environ.get("ZENITH_SOAK", "4"))
 """How many random moments are tried; `make soak` tries more."""
 
 
