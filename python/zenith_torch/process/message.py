@@ -65,8 +65,11 @@ class Encoder:
                     return self._message(_TENSOR, number)
             elif kind is dict:
                 values = list(data.values())
-                if values and all(map(is_plain, values)) and _put(arena, values):
-                    return self._message(_DICT, number, pickle.dumps(tuple(data), 5))
+                if values and all(map(is_plain, values)):
+                    # First, as it may fail: what lies in the arena is to be sent.
+                    keys = pickle.dumps(tuple(data), 5)
+                    if _put(arena, values):
+                        return self._message(_DICT, number, keys)
             elif (kind is list or kind is tuple) and data and all(map(is_plain, data)) and _put(arena, list(data)):
                 return self._message(_LIST if kind is list else _TUPLE, number)
         return self._pickled((number, data))

@@ -31,6 +31,22 @@ class Numbers(data.Dataset):
         return int(index)
 
 
+class Counting(Numbers):
+    """A map-style dataset with a state: a sample is how many were asked for before it, and itself."""
+
+    count = 0
+
+    def __getitem__(self, index: int) -> int:
+        self.count += 1
+        return self.count
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.count = state["count"]
+
+
 def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from state_samplers import BATCH, SIZE
 from state_streams import STREAMS, Stream
-from state_support import Numbers, through_json, values
+from state_support import Counting, through_json, values
 from zenith_torch import DataLoader
 
 
@@ -72,19 +72,6 @@ def test_iterable_datasets_with_workers_that_overtake() -> None:
 
 
 def test_a_map_dataset_with_a_state_is_asked_for_it() -> None:
-    class Counting(Numbers):
-        count = 0
-
-        def __getitem__(self, index: int) -> int:
-            self.count += 1
-            return self.count
-
-        def state_dict(self) -> dict[str, int]:
-            return {"count": self.count}
-
-        def load_state_dict(self, state: dict[str, int]) -> None:
-            self.count = state["count"]
-
     loader = DataLoader(Counting(), batch_size=BATCH)
     values(itertools.islice(iter(loader), 2))
     resumed = DataLoader(Counting(), batch_size=BATCH)

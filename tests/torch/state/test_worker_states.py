@@ -11,7 +11,7 @@ import pytest
 import torch
 from state_samplers import BATCH, SIZE
 from state_streams import STREAMS, Renumbered, StatefulStream, Stream, WithIterator
-from state_support import Numbers, seed_all, through_json, values
+from state_support import Counting, Numbers, seed_all, through_json, values
 from torch.utils.data import get_worker_info
 from zenith_torch import DataLoader
 
@@ -139,19 +139,6 @@ def test_persistent_workers_go_on_in_later_epochs() -> None:
 
 
 def test_a_map_dataset_in_workers_is_asked_for_its_state() -> None:
-    class Counting(Numbers):
-        count = 0
-
-        def __getitem__(self, index: int) -> int:
-            self.count += 1
-            return self.count
-
-        def state_dict(self) -> dict[str, int]:
-            return {"count": self.count}
-
-        def load_state_dict(self, state: dict[str, int]) -> None:
-            self.count = state["count"]
-
     unbroken = values(DataLoader(Counting(), batch_size=BATCH, num_workers=2))
     loader = DataLoader(Counting(), batch_size=BATCH, num_workers=2)
     loader.state_dict()
