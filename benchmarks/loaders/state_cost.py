@@ -20,7 +20,7 @@ LOADERS = {
 STATE_US_MAX = 1000.0
 EVERY_STEP_MAX = 1.03
 """An epoch with a state at every step may take this much of one without."""
-PYTHON_STEPS = 400
+PYTHON_STEPS = 4000
 PAIRS = 9
 
 

@@ -45,6 +45,8 @@ class Epochs:
         self._epoch = 0
         self._last_stats: dict[str, Any] = {}
         self._current: weakref.ref[NativeIter] | None = None
+        self._current_state: dict[str, Any] = {}
+        """Of the epoch that it iterates, at its beginning: programs may ask at every step, and only the position changes."""
         self._current_id = 0
         self._dropped_at: int | None = None
         self._pinning: Pinning | None = None
@@ -79,6 +81,7 @@ class Epochs:
                 verdict.batches.recorder, engine, epoch, self._options["rank"], self._world_size
             )
         self._current, self._current_id, self._dropped_at = weakref.ref(iterator), iterator._id, None
+        self._current_state = json.loads(engine.state(epoch, 0))
         return iterator
 
     def finish(self, loader: DataLoader[Any], iterator: NativeIter) -> None:
@@ -129,8 +132,8 @@ class Epochs:
             return dict(self._loaded)
         current = None if self._current is None else self._current()
         if current is not None:
-            epoch, position = self._epoch, current.position
-        elif self._dropped_at is not None:
+            return {**self._current_state, "position": current.position}
+        if self._dropped_at is not None:
             epoch, position = self._epoch, self._dropped_at
         else:
             epoch, position = self._place(loader._verdict)

@@ -16,6 +16,7 @@ from zenith.errors import ForkedEngineError
 from zenith_torch.placed import Placed, size_of
 from zenith_torch.plan import Plan
 from zenith_torch.prefetch import ByteBound
+from zenith_torch.process import deaths
 from zenith_torch.process.context import Context, WithContext
 from zenith_torch.process.interrupts import Interrupts
 from zenith_torch.process.setup import Setup
@@ -56,12 +57,19 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         context = Context(loader.multiprocessing_context, self._first_setup, loader.stall_timeout is not None)
         self._owner = os.getpid()
         interrupts = self._interrupts = Interrupts()
-        is_held = interrupts.hold()
+        deaths.main.watch()
+        dying = deaths.here()
+        dying.depth += 1
         try:
-            super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
+            is_held = interrupts.hold()
+            try:
+                super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
+            finally:
+                if is_held:
+                    interrupts.release()
         finally:
-            if is_held:
-                interrupts.release()
+            dying.depth -= 1
+            dying.act()
         if not self._pin_memory:
             # With pinned memory torch's own queue is waited for, which knows nothing of ours.
             self._worker_result_queue.interrupts = interrupts
@@ -75,19 +83,28 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         interrupts = self._interrupts
         if self._kept:
             self._recount()
-        elif self._pin_memory or not interrupts.hold():
+        elif self._pin_memory:
+            # Torch's queue is waited for, which looks at workers every five seconds; signals tell of them meanwhile.
             return super().__next__()
         else:
             before = self._counts()
+            dying = deaths.here()
             try:
-                self._kept = (super().__next__(),)
-            finally:
+                dying.depth += 1
                 try:
-                    interrupts.release()
-                except KeyboardInterrupt:
-                    if self._kept:
-                        self._uncount(before)
-                    raise
+                    is_held = interrupts.hold()
+                    try:
+                        self._kept = (super().__next__(),)
+                    finally:
+                        if is_held:
+                            interrupts.release()
+                finally:
+                    dying.depth -= 1
+                    dying.act()
+            except BaseException:
+                if self._kept:
+                    self._uncount(before)
+                raise
         # No call from here on: Python raises nothing between these.
         (data,) = self._kept
         self._kept = ()
@@ -137,6 +154,15 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         if not hasattr(self, "_workers_status"):
             # A worker could not be started; those before it are there.
             self._workers_status = [True] * len(self._workers)
+        dying = deaths.here()
+        dying.depth += 1
+        try:
+            self._end_workers()
+        finally:
+            dying.depth -= 1
+            dying.act()
+
+    def _end_workers(self) -> None:
         try:
             super()._shutdown_workers()
         finally:

@@ -10,6 +10,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from zenith_torch.process import deaths
 from zenith_torch.process.channel import Channel
 from zenith_torch.process.ends import End
 from zenith_torch.process.interrupts import Interrupts
@@ -105,12 +106,14 @@ class Results:
         interrupts = self.interrupts
         if interrupts is None:
             return poll.poll(milliseconds)
+        dying = deaths.here()
         try:
-            interrupts.is_waiting = True
+            interrupts.is_waiting = dying.is_waiting = True
             interrupts.check()
+            dying.act()
             return poll.poll(milliseconds)
         finally:
-            interrupts.is_waiting = False
+            interrupts.is_waiting = dying.is_waiting = False
 
     def _watch(self) -> select.poll:
         poll = select.poll()

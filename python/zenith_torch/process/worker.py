@@ -15,6 +15,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import default_collate, get_worker_info
 from zenith import _engine
 
+from zenith_torch.process import deaths
 from zenith_torch.process.channel import LENGTH, Channel
 from zenith_torch.process.collate import Collate
 from zenith_torch.process.ends import End
@@ -65,6 +66,8 @@ def work(
     arguments = [collate if argument is default_collate else argument for argument in arguments]
     equipment.equip_fetchers(collate)
     _give_way()
+    # The iterator that is being made in the main process is not this one's.
+    deaths.main.depth = 0
     loop(*arguments)
 
 

@@ -14,6 +14,7 @@ from zenith_torch import drawn, randomness
 DRAWS: list[tuple[str, Callable[[], Any]]] = [
     ("torch", lambda: torch.rand(())),
     ("torch", lambda: torch.randn(3)),
+    ("torch", lambda: torch.normal(0.0, torch.ones(1, dtype=torch.float64))),
     ("python", random.random),
     ("python", lambda: random.gauss(0, 1)),
     ("python", lambda: random.shuffle([1, 2, 3])),
@@ -26,14 +27,16 @@ DRAWS: list[tuple[str, Callable[[], Any]]] = [
 
 @pytest.mark.parametrize("reads_words", [True, False])
 def test_draws_are_noticed(reads_words: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reads_words:
-        assert drawn._python_address() is not None, "the words lie where they are looked for"
-    else:
-        monkeypatch.setattr(drawn, "_python_address", lambda: None)
+    if not reads_words:
+        for name in ("_torch_memory", "_python_memory"):
+            monkeypatch.setattr(drawn, name, lambda: None)
+        monkeypatch.setattr(drawn, "_numpy_memory", lambda *_: None)
     watch = drawn.Drawn()
+    for memory in (watch._torch_memory, watch._python_memory, watch._numpy_memory[1]):
+        assert (memory is not None) == reads_words, "the words lie where they are looked for"
     assert watch.look() == []
     choose = random.Random(5)
-    for _ in range(3000):
+    for _ in range(6000):
         before = randomness.take_globals()
         for _, draw in choose.sample(DRAWS, choose.randrange(3)):
             draw()
