@@ -7,6 +7,7 @@ use crate::dataset::Dataset;
 use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
 use crate::storage::Range;
+use crate::transform::{DrawKey, Transform};
 use crate::widen;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -23,6 +24,14 @@ pub struct RowRef<'a> {
     pub chunk: &'a Chunk,
     /// Row within the chunk.
     pub row: usize,
+}
+
+impl RowRef<'_> {
+    fn key(&self, layout: &RowLayout) -> DrawKey {
+        let Some(offset) = layout.key() else { return DrawKey(0) };
+        let start = self.row * layout.stride() + offset;
+        bytemuck::pod_read_unaligned(&self.chunk.dense()[start..start + size_of::<DrawKey>()])
+    }
 }
 
 /// Reads a block part by part with `read`, decodes each, and checks that the block holds what its index promised.
@@ -50,14 +59,35 @@ pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: 
     let mut fields = Vec::with_capacity(layout.slots().len());
     for (field, slot) in layout.slots().iter().enumerate() {
         let dense = |width: usize| memory.field(field, found.len(), width * found.len()).map(FieldData::Dense);
-        fields.push(match *slot {
-            Slot::Dense { width, .. } => dense(width)?,
+        fields.push(match slot {
+            Slot::Dense { width, .. } => dense(*width)?,
             Slot::Widened { elements, .. } => dense(8 * elements)?,
-            Slot::Varying { index } => gather_varying(found, index)?,
+            Slot::Varying { index } => gather_varying(found, *index)?,
+            Slot::Made { index, width, by } => {
+                let mut field = dense(*width)?;
+                make(found, layout, *index, &*by.0, *width, &mut field)?;
+                field
+            }
         });
     }
     copy_dense(found, layout, memory, &mut fields);
     Ok(fields)
+}
+
+/// Lets a transform write the values of a field.
+fn make<S: AsMut<[u8]>>(
+    found: &[RowRef<'_>],
+    layout: &RowLayout,
+    index: usize,
+    transform: &dyn Transform,
+    width: usize,
+    field: &mut FieldData<S>,
+) -> Result<()> {
+    let FieldData::Dense(slab) = field else { return Err(Error::internal("what is made is dense")) };
+    for (row, into) in found.iter().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
+        transform.apply(row.chunk.varying(index).get(row.row), row.key(layout), into)?;
+    }
+    Ok(())
 }
 
 /// While one tile is copied, the next one is on its way into the cache.
@@ -85,7 +115,7 @@ fn copy_dense<M: BatchMemory>(found: &[RowRef<'_>], layout: &RowLayout, memory: 
                         widen::ignore_across(tile, offset, elements, from, boundary, into);
                     }
                 }
-                Slot::Varying { .. } => {}
+                Slot::Varying { .. } | Slot::Made { .. } => {}
             }
         }
     }

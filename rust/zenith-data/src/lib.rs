@@ -23,6 +23,7 @@ pub mod state;
 pub mod memory;
 pub mod sidecar;
 pub mod storage;
+pub mod transform;
 
 pub mod error;
 

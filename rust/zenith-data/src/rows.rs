@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{DType, Schema};
 use crate::memory;
+use crate::transform::{DrawKey, Transform};
 use crate::{Error, Result};
 
 /// Decoded bytes aimed at in one chunk: large enough to amortise the bookkeeping, small enough to free early.
 const CHUNK_BYTES_AIM: usize = 1 << 20;
+/// Rows of a chunk where values are made of encoded ones, tens of kilobytes each: it is freed when all were used.
+const MADE_CHUNK_ROWS: usize = 16;
 /// A cache line.
 const LINE_BYTES: usize = 64;
 /// Rows that are transposed together, so that their bytes stay in the first-level cache while columns are written.
@@ -25,11 +28,13 @@ pub struct RowLayout {
     /// Byte offset in the row of each dense field, or the index among the varying fields.
     slots: Vec<Slot>,
     varying: usize,
+    /// Where rows have their `DrawKey`, if a field is made of them.
+    key: Option<usize>,
     chunk_rows: usize,
 }
 
 /// The place of one field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
     Dense {
         offset: usize,
@@ -45,7 +50,25 @@ pub enum Slot {
         from: DType,
         boundary: Option<Boundary>,
     },
+    /// `width` bytes, made of a varying value when a batch is put together.
+    Made {
+        index: usize,
+        width: usize,
+        by: Maker,
+    },
 }
+
+/// The transform of a field. Two are equal that give equal values.
+#[derive(Debug, Clone)]
+pub struct Maker(pub Arc<dyn Transform>);
+
+impl PartialEq for Maker {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.describe() == other.0.describe()
+    }
+}
+
+impl Eq for Maker {}
 
 /// Where one document ends and the next begins in a sequence of tokens. Of targets, those that belong to another
 /// document than the token before them are delivered as `Boundary::IGNORED`.
@@ -66,15 +89,29 @@ impl Boundary {
 impl RowLayout {
     /// A layout that a format chose itself; dense fields only.
     pub fn with_slots(stride: usize, slots: Vec<Slot>) -> Self {
-        Self { stride, slots, varying: 0, chunk_rows: chunk_rows_for(stride) }
+        Self { stride, slots, varying: 0, key: None, chunk_rows: chunk_rows_for(stride) }
     }
 
     pub fn new(schema: &Schema) -> Self {
-        let mut stride = 0;
+        Self::with_transforms(schema, &[])
+    }
+
+    /// As `new`; of the fields that `transforms` has one for, rows hold what it makes their values of. Such rows have a
+    /// `DrawKey`.
+    pub fn with_transforms(schema: &Schema, transforms: &[Option<Arc<dyn Transform>>]) -> Self {
+        let makers = transforms.iter().flatten().count();
+        let key = (makers > 0).then_some(0);
+        let mut stride = key.map_or(0, |_| size_of::<DrawKey>());
         let mut varying = 0;
         let mut slots = Vec::with_capacity(schema.fields.len());
-        for field in &schema.fields {
-            slots.push(match field.kind.width() {
+        for (place, field) in schema.fields.iter().enumerate() {
+            let width = field.kind.width();
+            if let (Some(transform), Some(width)) = (transforms.get(place).and_then(Option::as_ref), width) {
+                varying += 1;
+                slots.push(Slot::Made { index: varying - 1, width, by: Maker(transform.clone()) });
+                continue;
+            }
+            slots.push(match width {
                 Some(width) => {
                     let offset = stride;
                     stride += width;
@@ -87,7 +124,13 @@ impl RowLayout {
             });
         }
         let stride = padded(stride);
-        Self { stride, slots, varying, chunk_rows: chunk_rows_for(stride + 32 * varying) }
+        let chunk_rows = if makers > 0 { MADE_CHUNK_ROWS } else { chunk_rows_for(stride + 32 * varying) };
+        Self { stride, slots, varying, key, chunk_rows }
+    }
+
+    /// Byte offset in the row of its `DrawKey`, which whoever appends rows writes like a column.
+    pub fn key(&self) -> Option<usize> {
+        self.key
     }
 
     /// Bytes of the dense part of a row.

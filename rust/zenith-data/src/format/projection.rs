@@ -333,9 +333,9 @@ impl<'a> Resolver<'a> {
         let schema = Schema::new(plans.iter().map(|plan| plan.field.clone()).collect());
         let layout = RowLayout::new(&schema);
         let mut outputs = Vec::new();
-        for ((field, plan), &slot) in plans.into_iter().enumerate().zip(layout.slots()) {
+        for ((field, plan), slot) in plans.into_iter().enumerate().zip(layout.slots()) {
             for (column, mut target) in plan.leaves.into_iter().zip(plan.targets) {
-                match (&mut target, slot) {
+                match (&mut target, slot.clone()) {
                     (Target::Dense { offset, .. }, Slot::Dense { offset: start, .. }) => *offset += start,
                     (
                         Target::Ragged { index, .. } | Target::Bytes { index, .. } | Target::Json { index },

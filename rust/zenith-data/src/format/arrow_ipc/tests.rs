@@ -71,13 +71,13 @@ fn check_parts(storage: &MemoryStorage, dataset: &ArrowIpc, block: usize, whole:
     assert_eq!(rows.complete_rows()?, whole.complete_rows()?);
     for row in 0..rows.complete_rows()? {
         for slot in rows.layout().slots() {
-            match *slot {
+            match slot.clone() {
                 Slot::Dense { offset, width } => {
                     let value = offset..offset + width;
                     assert_eq!(rows.dense_row(row)[value.clone()], whole.dense_row(row)[value]);
                 }
                 Slot::Varying { index } => assert_eq!(rows.varying(index, row), whole.varying(index, row)),
-                Slot::Widened { .. } => {}
+                Slot::Widened { .. } | Slot::Made { .. } => {}
             }
         }
     }
@@ -91,10 +91,10 @@ fn samples(storage: &MemoryStorage, dataset: &ArrowIpc, field: &str) -> Result<V
     for block in 0..dataset.blocks().len() {
         let rows = decode(storage, dataset, block)?;
         for row in 0..rows.complete_rows()? {
-            samples.push(match rows.layout().slots()[position] {
+            samples.push(match rows.layout().slots()[position].clone() {
                 Slot::Dense { offset, width } => rows.dense_row(row)[offset..offset + width].to_vec(),
                 Slot::Varying { index } => rows.varying(index, row).to_vec(),
-                Slot::Widened { .. } => return Err(crate::Error::internal("nothing is widened")),
+                Slot::Widened { .. } | Slot::Made { .. } => return Err(crate::Error::internal("nothing is widened")),
             });
         }
     }

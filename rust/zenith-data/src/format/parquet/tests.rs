@@ -58,10 +58,10 @@ fn samples(storage: &MemoryStorage, dataset: &Parquet, field: &str) -> Result<Ve
     for block in 0..dataset.blocks().len() {
         let rows = decode(storage, dataset, block)?;
         for row in 0..rows.complete_rows()? {
-            samples.push(match rows.layout().slots()[position] {
+            samples.push(match rows.layout().slots()[position].clone() {
                 Slot::Dense { offset, width } => rows.dense_row(row)[offset..offset + width].to_vec(),
                 Slot::Varying { index } => rows.varying(index, row).to_vec(),
-                Slot::Widened { .. } => return Err(Error::internal("Parquet widens nothing")),
+                Slot::Widened { .. } | Slot::Made { .. } => return Err(Error::internal("Parquet widens nothing")),
             });
         }
     }
