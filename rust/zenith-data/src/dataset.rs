@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Result;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::sidecar::Sidecar;
 use crate::storage::{Range, Source, Storage};
+use crate::{Error, Result};
 
 /// What opening a dataset works with.
 #[derive(Clone, Copy)]
@@ -100,6 +100,23 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
             units.push(Unit { source, number, rows: start..start + block.rows });
         }
         units
+    }
+
+    /// Which row of its unit row `row` of `block` is, counted from the unit's first.
+    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+        let _ = block;
+        row
+    }
+
+    /// An error about one row of the unit of `block`, with the place that people find it by.
+    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
+        let units = self.units();
+        let Some(unit) = units.get(block) else { return error };
+        let error = error.at_row(unit.rows.start + row);
+        match self.sources().get(unit.source as usize) {
+            Some(source) => error.in_file(&source.name),
+            None => error,
+        }
     }
 
     /// What is read and decoded at a time: the ranges of each part of `block`, in row order. More than one where a part's

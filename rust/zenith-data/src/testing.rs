@@ -130,6 +130,15 @@ impl FaultyMemory {
 
 impl BatchMemory for FaultyMemory {
     type Slab = Vec<u8>;
+    type Piece = Vec<u8>;
+
+    fn cut(&self, slab: Vec<u8>, bytes: usize) -> Vec<Vec<u8>> {
+        if slab.is_empty() { vec![slab] } else { slab.chunks(bytes.max(1)).map(<[u8]>::to_vec).collect() }
+    }
+
+    fn join(&self, pieces: Vec<Vec<u8>>) -> Result<Vec<u8>> {
+        Ok(pieces.concat())
+    }
 
     fn slab(&self, bytes: usize) -> Result<Vec<u8>> {
         if self.slabs.fetch_add(1, Ordering::Relaxed) == self.fails {

@@ -167,6 +167,16 @@ impl Dataset for Concat {
         self.parts.iter().flat_map(of).collect()
     }
 
+    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+        let part = self.part(block);
+        part.dataset.row_in_unit(block - part.first_block, row)
+    }
+
+    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
+        let part = self.part(block);
+        part.dataset.blame(block - part.first_block, row, error)
+    }
+
     fn ranges(&self, block: usize) -> Vec<Range> {
         let part = self.part(block);
         part.moved(part.dataset.ranges(block - part.first_block))

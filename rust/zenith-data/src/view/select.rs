@@ -50,6 +50,22 @@ enum Picked {
     Drawn(u64, Arc<Draw>),
 }
 
+impl Picked {
+    /// Calls `each` with the rows of a block of `rows`, as first and end, in their order.
+    fn for_each_run(&self, rows: u64, mut each: impl FnMut(Span<u32>) -> Result<()>) -> Result<()> {
+        match self {
+            Self::All => each(0..rows as u32),
+            Self::Runs(runs) => runs.iter().cloned().try_for_each(each),
+            Self::List(list) => list.iter().try_for_each(|&row| each(row..row + 1)),
+            Self::Marked(first, marks) => marks
+                .slice(*first as usize, rows as usize)
+                .set_slices()
+                .try_for_each(|(start, end)| each(start as u32..end as u32)),
+            Self::Drawn(first, draw) => draw.for_each_run(*first, rows as u32, each),
+        }
+    }
+}
+
 /// Consecutive samples of one block of the dataset below; `place` is where they were given.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
@@ -325,6 +341,25 @@ impl Dataset for Select {
         self.cuts.iter().map(|cut| units[cut.block].clone()).collect()
     }
 
+    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+        let cut = &self.cuts[block];
+        let (mut before, mut found) = (0, row);
+        let runs = cut.rows.for_each_run(self.base.blocks()[cut.block].rows, |run| {
+            let count = u64::from(run.end - run.start);
+            if (before..before + count).contains(&row) {
+                found = u64::from(run.start) + row - before;
+            }
+            before += count;
+            Ok(())
+        });
+        debug_assert!(runs.is_ok(), "they were the same when the block was decoded");
+        self.base.row_in_unit(cut.block, found)
+    }
+
+    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
+        self.base.blame(self.cuts[block].block, row, error)
+    }
+
     fn ranges(&self, block: usize) -> Vec<Range> {
         self.base.ranges(self.cuts[block].block)
     }
@@ -358,16 +393,6 @@ impl Dataset for Select {
             let message = format!("the block holds {count} samples where its index promises {promised}");
             return Err(Error::corrupt(message).in_block(cut.block as u64));
         }
-        let mut copy = |run: Span<u32>| rows.append_rows(&whole, run.start as usize..run.end as usize);
-        match &cut.rows {
-            Picked::All => Ok(()),
-            Picked::Runs(runs) => runs.iter().cloned().try_for_each(copy),
-            Picked::List(list) => list.iter().try_for_each(|&row| copy(row..row + 1)),
-            Picked::Marked(first, marks) => marks
-                .slice(*first as usize, promised as usize)
-                .set_slices()
-                .try_for_each(|(start, end)| copy(start as u32..end as u32)),
-            Picked::Drawn(first, draw) => draw.for_each_run(*first, promised as u32, copy),
-        }
+        cut.rows.for_each_run(promised, |run| rows.append_rows(&whole, run.start as usize..run.end as usize))
     }
 }
