@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 __all__ = [
@@ -7,6 +7,7 @@ __all__ = [
     "Dataset",
     "Epoch",
     "Loader",
+    "Loan",
     "Table",
     "_TestSource",
     "_test_source",
@@ -17,6 +18,7 @@ __all__ = [
     "end_lending",
     "format_of",
     "info",
+    "lend",
     "load",
     "loader_defaults",
     "suffixes",
@@ -77,6 +79,13 @@ class Epoch:
 
 def create_arena() -> int:
     """The descriptor of a new arena (memory that a worker shares), which the caller closes."""
+
+@final
+class Loan:
+    """What a forked child may read in place; to be dropped when the child has ended."""
+
+def lend(start: Callable[[], object]) -> Loan:
+    """Calls ``start``, which forks a child of this process, and lends it the batches that are held here."""
 
 @final
 class ArenaWriter:

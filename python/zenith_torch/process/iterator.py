@@ -180,6 +180,8 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
                     # It does not listen to what torch ends workers with.
                     worker.kill()
                     worker.join()
+            for channel in self._worker_result_queue.channels:
+                channel.loan = None
 
     def _setup(self, worker: int) -> Setup:
         """What a worker is told before its epoch begins."""

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     #[pymodule_export]
-    use super::arena::{ArenaReader, ArenaWriter, create_arena};
+    use super::arena::{ArenaReader, ArenaWriter, Loan, create_arena, lend};
     #[pymodule_export]
     use super::dataset::Dataset;
     #[pymodule_export]
