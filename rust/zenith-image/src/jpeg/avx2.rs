@@ -37,6 +37,12 @@ impl Kernels for Avx2 {
         // SAFETY: SIMD-1, `self` exists.
         unsafe { transform_pair(blocks, factors, samples, targets) }
     }
+
+    #[inline(always)]
+    fn ycc_to_rgb(self, y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+        // SAFETY: SIMD-1, `self` exists.
+        unsafe { ycc_to_rgb(y, cb, cr, out) }
+    }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
@@ -150,4 +156,86 @@ fn to_rows(x: [__m256i; 8]) -> [__m256i; 4] {
         _mm256_unpacklo_epi32(left[1], right[1]),
         _mm256_unpackhi_epi32(left[1], right[1]),
     ]
+}
+
+/// 32 pixels at a time; what is left at the end goes through a vector's worth of room.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+    let (y, y_rest) = y.as_chunks::<32>();
+    let (cb, cb_rest) = cb.as_chunks::<32>();
+    let (cr, cr_rest) = cr.as_chunks::<32>();
+    let (out, out_rest) = out.as_chunks_mut::<96>();
+    for (((out, y), cb), cr) in out.iter_mut().zip(y).zip(cb).zip(cr) {
+        *out = rgb_of_32([y, cb, cr]);
+    }
+    let mut last = [[0; 32]; 3];
+    for (room, rest) in last.iter_mut().zip([y_rest, cb_rest, cr_rest]) {
+        room[..rest.len()].copy_from_slice(rest);
+    }
+    out_rest.copy_from_slice(&rgb_of_32(last.each_ref())[..out_rest.len()]);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn rgb_of_32(samples: [&[u8; 32]; 3]) -> [u8; 96] {
+    let [y, cb, cr] = samples.map(|samples| bytemuck::cast::<[u8; 32], __m256i>(*samples));
+    let zero = _mm256_setzero_si256();
+    let centre = _mm256_set1_epi16(128);
+    let low = |x: __m256i| _mm256_unpacklo_epi8(x, zero);
+    let high = |x: __m256i| _mm256_unpackhi_epi8(x, zero);
+    let [r0, g0, b0] = rgb_of_16(low(y), _mm256_sub_epi16(low(cb), centre), _mm256_sub_epi16(low(cr), centre));
+    let [r1, g1, b1] = rgb_of_16(high(y), _mm256_sub_epi16(high(cb), centre), _mm256_sub_epi16(high(cr), centre));
+    interleave([_mm256_packus_epi16(r0, r1), _mm256_packus_epi16(g0, g1), _mm256_packus_epi16(b0, b1)])
+}
+
+/// The factors have more than 15 bits: whole multiples are split off, and what is left is multiplied, as a fraction of
+/// 2^16. `(mulhi(2x, f) + 1) >> 1` is `(x * f + 2^15) >> 16`.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn rgb_of_16(y: __m256i, cb: __m256i, cr: __m256i) -> [__m256i; 3] {
+    let rounded = |x: __m256i, factor: i16| {
+        let product = _mm256_mulhi_epi16(_mm256_add_epi16(x, x), _mm256_set1_epi16(factor));
+        _mm256_srai_epi16::<1>(_mm256_add_epi16(product, _mm256_set1_epi16(1)))
+    };
+    // 91,881 = 2^16 + 26,345 and 116,130 = 2 × 2^16 − 14,942.
+    let red = _mm256_add_epi16(cr, rounded(cr, 26_345));
+    let blue = _mm256_add_epi16(_mm256_add_epi16(cb, cb), rounded(cb, -14_942));
+    // −46,802 = −2^16 + 18,734.
+    let factors = _mm256_set1_epi32((-22_554 & 0xFFFF) | 18_734 << 16);
+    let green = |pairs: __m256i| {
+        let sum = _mm256_add_epi32(_mm256_madd_epi16(pairs, factors), _mm256_set1_epi32(1 << 15));
+        _mm256_srai_epi32::<16>(sum)
+    };
+    let green = _mm256_packs_epi32(green(_mm256_unpacklo_epi16(cb, cr)), green(_mm256_unpackhi_epi16(cb, cr)));
+    let green = _mm256_sub_epi16(green, cr);
+    [red, green, blue].map(|colour| _mm256_add_epi16(y, colour))
+}
+
+/// Each half of the vectors holds 16 pixels of a colour; out come the bytes of 32 pixels.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn interleave(colours: [__m256i; 3]) -> [u8; 96] {
+    // For each 16 of the 48 bytes of 16 pixels, where each colour's go.
+    const PLACES: [[[i8; 16]; 3]; 3] = {
+        let mut places = [[[-1; 16]; 3]; 3];
+        let mut byte = 0;
+        while byte < 48 {
+            places[byte / 16][byte % 3][byte % 16] = (byte / 3) as i8;
+            byte += 1;
+        }
+        places
+    };
+    let third = |part: usize| {
+        let place = |colour: usize| {
+            let places = bytemuck::cast::<[i8; 16], __m128i>(PLACES[part][colour]);
+            _mm256_shuffle_epi8(colours[colour], _mm256_broadcastsi128_si256(places))
+        };
+        _mm256_or_si256(_mm256_or_si256(place(0), place(1)), place(2))
+    };
+    let (first, second, third) = (third(0), third(1), third(2));
+    bytemuck::cast([
+        _mm256_permute2x128_si256::<0x20>(first, second),
+        _mm256_permute2x128_si256::<0x30>(third, first),
+        _mm256_permute2x128_si256::<0x31>(second, third),
+    ])
 }

@@ -1,6 +1,6 @@
 //! The bits of a scan: byte stuffing and restart markers taken out first, so that reading them needs no look at each byte.
 
-use zenith_data::Result;
+use zenith_data::{Error, Result};
 
 use super::markers::{corrupt, truncated};
 
@@ -29,6 +29,9 @@ pub(super) struct Segment {
 impl ScanData {
     /// Takes the scan's bytes from `file`, which ends with a marker: without one the file was cut.
     pub(super) fn read(&mut self, file: &[u8], start: usize) -> Result<()> {
+        if u32::try_from(file.len()).is_err() {
+            return Err(Error::unsupported("a JPEG of 4 GiB or more is not supported"));
+        }
         self.bytes.clear();
         self.segments.clear();
         let (mut from, mut source, mut segment) = (start, start, 0);
@@ -74,12 +77,12 @@ impl ScanData {
     }
 
     /// The error for a segment that the scan lacks.
-    pub(super) fn missing(&self, index: usize) -> zenith_data::Error {
+    pub(super) fn missing(&self, index: usize) -> Error {
         corrupt(format!("a scan ends before the picture is complete: restart marker {index} is missing"), self.end)
     }
 
     pub(super) fn reader(&self, segment: Segment) -> Bits<'_> {
-        Bits { bytes: &self.bytes, state: BitPosition { buffer: 0, count: 0, next: segment.start } }
+        Bits { bytes: &self.bytes, state: BitPosition { buffer: 0, count: 0, next: segment.start as u32 } }
     }
 
     /// Whether what was read lies within its segment; reading on behind it gives bits of the next segment, or zeros.
@@ -88,7 +91,7 @@ impl ScanData {
     }
 
     /// The error for bits that mean nothing, at a position of the reader.
-    pub(super) fn error(&self, file: &[u8], segment: Segment, state: &BitPosition) -> zenith_data::Error {
+    pub(super) fn error(&self, file: &[u8], segment: Segment, state: &BitPosition) -> Error {
         let read = (state.bits_read() / 8).saturating_sub(segment.start);
         if !self.contains(segment, state) {
             let end = self.source(file, segment, segment.end - segment.start);
@@ -113,18 +116,18 @@ pub(super) struct BitPosition {
     /// Bits that are next, from the top. Below the first `count` may be bits that are loaded again later.
     buffer: u64,
     count: u32,
-    /// The byte that is loaded next.
-    next: usize,
+    /// The byte that is loaded next. Of 32 bits, so that adding to it needs no look for an overflow.
+    next: u32,
 }
 
 impl BitPosition {
     fn bits_read(&self) -> usize {
-        (8 * self.next).saturating_sub(self.count as usize)
+        (8 * self.next as usize).saturating_sub(self.count as usize)
     }
 }
 
 /// Reads bits, eight bytes ahead.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     pub(super) state: BitPosition,
@@ -138,12 +141,13 @@ impl Bits<'_> {
     #[inline(always)]
     pub(super) fn refill(&mut self) {
         let state = &mut self.state;
-        let word = match self.bytes.get(state.next..).and_then(|rest| rest.first_chunk()) {
+        let next = state.next as usize;
+        let word = match self.bytes.get(next..next + 8).and_then(<[u8]>::first_chunk) {
             Some(bytes) => u64::from_be_bytes(*bytes),
             None => 0,
         };
         state.buffer |= word >> state.count;
-        state.next += ((63 - state.count) >> 3) as usize;
+        state.next = state.next.wrapping_add((63 - state.count) >> 3);
         state.count |= 56;
     }
 

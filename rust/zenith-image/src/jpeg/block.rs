@@ -17,6 +17,21 @@ pub(super) struct Meaningless;
 /// the value too, is computed beside that chain. So values are not looked up, and no branch depends on their size.
 #[inline(always)]
 pub(super) fn read_block(
+    caller: &mut Bits<'_>,
+    dc: &Table,
+    ac: &Table,
+    predictor: &mut i32,
+    block: &mut Block,
+) -> Result<usize, Meaningless> {
+    // A copy, which can stay in registers.
+    let mut bits = *caller;
+    let end = read_into(&mut bits, dc, ac, predictor, block);
+    *caller = bits;
+    end
+}
+
+#[inline(always)]
+fn read_into(
     bits: &mut Bits<'_>,
     dc: &Table,
     ac: &Table,
@@ -50,7 +65,15 @@ pub(super) fn read_block(
 
 /// Passes over a block; only its DC value is kept.
 #[inline(always)]
-pub(super) fn skip_block(bits: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -> Result<(), Meaningless> {
+pub(super) fn skip_block(caller: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -> Result<(), Meaningless> {
+    let mut bits = *caller;
+    let done = skip_over(&mut bits, dc, ac, predictor);
+    *caller = bits;
+    done
+}
+
+#[inline(always)]
+fn skip_over(bits: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -> Result<(), Meaningless> {
     read_dc(bits, dc, predictor)?;
     let Some(skips) = ac.skips() else { return Err(Meaningless) };
     let mut place = 1;

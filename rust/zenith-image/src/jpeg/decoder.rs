@@ -181,7 +181,7 @@ impl Work for Decoding<'_> {
             let last = row + 1 == self.plan.rows.end;
             let ready = if last { usize::MAX } else { (row + 1) * self.plan.mcu_height - self.plan.delay() };
             while let Some((line, y)) = lines.next_if(|(_, y)| *y < ready) {
-                self.rows.write(self.plan, self.planes, self.colours, self.mode, y, line);
+                self.rows.write(kernels, (self.plan, self.planes), (self.colours, self.mode), y, line);
             }
         }
         if lines.next().is_some() { Err(Error::internal("rows of a picture were not written")) } else { Ok(()) }

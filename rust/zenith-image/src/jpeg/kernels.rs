@@ -1,6 +1,7 @@
 //! What is worth writing for a processor's vectors, and the choice between what there is.
 
 use super::block::Block;
+use super::colour;
 use super::idct::{self, Factors};
 use super::sink::Target;
 
@@ -23,6 +24,12 @@ pub(super) trait Kernels: Copy {
         for ((block, factors), target) in blocks.iter().zip(factors).zip(targets) {
             idct::full(block, factors, &mut samples[target.at..], target.stride);
         }
+    }
+
+    /// The pixels of a row.
+    #[inline(always)]
+    fn ycc_to_rgb(self, y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+        colour::ycc_to_rgb(y, cb, cr, out);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::colour;
 use super::frame::{Colours, Upsampling};
+use super::kernels::Kernels;
 use super::plan::Plan;
 use super::planes::Planes;
 use super::upsample;
@@ -28,12 +29,11 @@ impl Rows {
 
     /// Writes the wanted part of row `y` of the reduced picture.
     #[inline(always)]
-    pub(super) fn write(
+    pub(super) fn write<K: Kernels>(
         &mut self,
-        plan: &Plan,
-        planes: &Planes,
-        colours: Colours,
-        mode: Mode,
+        kernels: K,
+        (plan, planes): (&Plan, &Planes),
+        (colours, mode): (Colours, Mode),
         y: usize,
         out: &mut [u8],
     ) {
@@ -56,9 +56,9 @@ impl Rows {
         let direct = mode == Mode::Rgb;
         let target: &mut [u8] = if direct { &mut *out } else { rgb };
         match colours {
-            Colours::YCbCr => colour::ycc_to_rgb(rows[0], rows[1], rows[2], target),
+            Colours::YCbCr => kernels.ycc_to_rgb(rows[0], rows[1], rows[2], target),
             Colours::Ycck => {
-                colour::ycc_to_rgb(rows[0], rows[1], rows[2], target);
+                kernels.ycc_to_rgb(rows[0], rows[1], rows[2], target);
                 target.iter_mut().for_each(|value| *value = !*value);
             }
             Colours::Rgb | Colours::Cmyk | Colours::Grey => colour::interleave(rows[0], rows[1], rows[2], target),
