@@ -65,7 +65,12 @@ fn read_into(
 
 /// Passes over a block; only its DC value is kept.
 #[inline(always)]
-pub(super) fn skip_block(caller: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -> Result<(), Meaningless> {
+pub(super) fn skip_block(
+    caller: &mut Bits<'_>,
+    dc: &Table,
+    ac: &Table,
+    predictor: &mut i32,
+) -> Result<(), Meaningless> {
     let mut bits = *caller;
     let done = skip_over(&mut bits, dc, ac, predictor);
     *caller = bits;

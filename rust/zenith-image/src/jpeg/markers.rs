@@ -8,7 +8,6 @@ use super::huffman::Definition;
 use crate::decode::Limits;
 
 const SOF0: u8 = 0xC0;
-const SOF1: u8 = 0xC1;
 const SOF2: u8 = 0xC2;
 const DHT: u8 = 0xC4;
 const RST0: u8 = 0xD0;

@@ -9,6 +9,7 @@
 mod avx2;
 mod bits;
 mod block;
+mod coefficients;
 pub(crate) mod colour;
 mod cursor;
 mod decoder;
@@ -20,6 +21,7 @@ mod kernels;
 mod markers;
 mod plan;
 mod planes;
+mod progressive;
 mod sequential;
 mod sink;
 mod strip;

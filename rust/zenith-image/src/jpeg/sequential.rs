@@ -9,7 +9,7 @@ use super::cursor::Cursor;
 use super::frame::{Frame, MCU_BLOCKS_MAX};
 use super::huffman::Table;
 use super::kernels::Kernels;
-use super::markers::Scan;
+use super::markers::{Scan, ScanComponent};
 use super::plan::Plan;
 use super::planes::Planes;
 use super::sink::{Sink, Target};
@@ -44,9 +44,17 @@ impl<'a> Sequential<'a> {
         plan: &Plan,
         scan: &Scan,
         planes: &Planes,
-        (dc, ac): (&'a [Table; 4], &'a [Table; 4]),
+        (dc, ac): (&'a [Table; 4], &'a mut [Table; 4]),
         mut cursor: Cursor<'a>,
     ) -> Result<Self> {
+        let skips = plan.columns != (0..frame.mcus_wide) || plan.rows.start > 0;
+        let only_dc = |known: &ScanComponent| plan.components[known.index].block == 1;
+        for known in &scan.components {
+            if skips || only_dc(known) {
+                ac[known.ac_table].prepare_skip();
+            }
+        }
+        let ac = &*ac;
         let mut blocks = Vec::with_capacity(MCU_BLOCKS_MAX);
         for (place, known) in scan.components.iter().enumerate() {
             let (component, scaled) = (&frame.components[known.index], &plan.components[known.index]);
@@ -113,7 +121,15 @@ impl<'a> Sequential<'a> {
             cursor.next_mcu()?;
             for (target, block) in targets.iter_mut().zip(&self.blocks) {
                 let predictor = &mut cursor.carried.predictors[block.place & 3];
-                match read_block(&mut cursor.bits, block.dc, block.ac, predictor, sink.block()) {
+                let read = if target.size == 1 {
+                    skip_block(&mut cursor.bits, block.dc, block.ac, predictor).map(|()| {
+                        sink.block()[0] = *predictor as i16;
+                        1
+                    })
+                } else {
+                    read_block(&mut cursor.bits, block.dc, block.ac, predictor, sink.block())
+                };
+                match read {
                     Ok(end) => sink.push(*target, end),
                     Err(Meaningless) => return Err(cursor.error()),
                 }
