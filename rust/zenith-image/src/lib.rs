@@ -5,6 +5,7 @@
 //! Refuses to: do I/O, know Python. Tests: in each module; against PIL and torchvision in tests/image.
 
 pub mod decode;
+mod jpeg;
 mod picture;
 
 pub use picture::{Picture, Rect};
