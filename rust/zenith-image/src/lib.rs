@@ -6,5 +6,6 @@
 
 pub mod decode;
 mod picture;
+pub mod resize;
 
 pub use picture::{Picture, Rect};
