@@ -7,5 +7,6 @@
 pub mod decode;
 mod picture;
 pub mod resize;
+pub mod transforms;
 
 pub use picture::{Picture, Rect};
