@@ -7,5 +7,7 @@
 pub mod decode;
 mod jpeg;
 mod picture;
+pub mod resize;
+pub mod transforms;
 
 pub use picture::{Picture, Rect};

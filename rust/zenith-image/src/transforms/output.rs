@@ -1,0 +1,126 @@
+//! The last pass: rows of levels to their place in the output, flipped, as numbers of the wanted type, in the wanted layout.
+
+use bytemuck::Pod;
+use serde::{Deserialize, Serialize};
+
+use super::numbers::Table;
+
+/// How a picture lies in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Layout {
+    /// [channels, height, width], torch's usual order.
+    #[default]
+    #[serde(rename = "NCHW")]
+    Planes,
+    /// [height, width, channels], as decoders give it.
+    #[serde(rename = "NHWC")]
+    Pixels,
+}
+
+/// Where rows go.
+#[derive(Debug)]
+pub(super) struct Output<'a> {
+    pub table: &'a Table,
+    pub layout: Layout,
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    pub flip_x: bool,
+}
+
+impl Output<'_> {
+    pub(super) fn row(&self, y: usize, levels: &[u8], into: &mut [u8]) {
+        match self.table {
+            Table::Levels => self.levels(y, levels, into),
+            Table::Short(values) => self.values(y, levels, values, into),
+            Table::Wide(values) => self.values(y, levels, values, into),
+        }
+    }
+
+    fn levels(&self, y: usize, levels: &[u8], into: &mut [u8]) {
+        let (width, channels) = (self.width, self.channels);
+        if self.layout == Layout::Planes && channels > 1 {
+            for channel in 0..channels {
+                let row = &mut into[(channel * self.height + y) * width..][..width];
+                let levels = levels[channel..].iter().step_by(channels);
+                place(row.iter_mut(), levels, self.flip_x, |to, level| *to = *level);
+            }
+            return;
+        }
+        let row = &mut into[y * width * channels..][..width * channels];
+        if self.flip_x {
+            let pixels = levels.chunks_exact(channels);
+            place(row.chunks_exact_mut(channels), pixels, true, |to, pixel| to.copy_from_slice(pixel));
+        } else {
+            row.copy_from_slice(levels);
+        }
+    }
+
+    /// Values are written by their bytes, for the output need not be aligned.
+    fn values<T: Pod>(&self, y: usize, levels: &[u8], values: &[T], into: &mut [u8]) {
+        let (width, channels, size) = (self.width, self.channels, size_of::<T>());
+        let tables = values.as_chunks::<256>().0;
+        for (channel, table) in tables.iter().enumerate().take(channels) {
+            let levels = levels[channel..].iter().step_by(channels);
+            let write = |to: &mut [u8], level: &u8| to.copy_from_slice(bytemuck::bytes_of(&table[usize::from(*level)]));
+            if self.layout == Layout::Planes {
+                let row = &mut into[(channel * self.height + y) * width * size..][..width * size];
+                place(row.chunks_exact_mut(size), levels, self.flip_x, write);
+            } else {
+                let row = &mut into[y * width * channels * size..][..width * channels * size];
+                let places = row.chunks_exact_mut(size).skip(channel).step_by(channels);
+                place(places, levels, self.flip_x, write);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn place<To, From>(
+    to: impl DoubleEndedIterator<Item = To> + ExactSizeIterator,
+    from: impl Iterator<Item = From>,
+    flip: bool,
+    write: impl Fn(To, From),
+) {
+    if flip {
+        to.rev().zip(from).for_each(|(to, from)| write(to, from));
+    } else {
+        to.zip(from).for_each(|(to, from)| write(to, from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(table: &Table, layout: Layout, flip_x: bool, size: usize) -> Vec<u8> {
+        let output = Output { table, layout, width: 2, height: 2, channels: 3, flip_x };
+        let mut into = vec![255; 12 * size];
+        output.row(0, &[1, 2, 3, 4, 5, 6], &mut into);
+        output.row(1, &[7, 8, 9, 10, 11, 12], &mut into);
+        into
+    }
+
+    fn numbers<T: Pod>(bytes: &[u8]) -> Vec<T> {
+        bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+    }
+
+    #[test]
+    fn levels_and_values_go_where_the_layout_says() {
+        let layouts = [
+            (Layout::Pixels, false, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+            (Layout::Pixels, true, [4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9]),
+            (Layout::Planes, false, [1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12]),
+            (Layout::Planes, true, [4, 1, 10, 7, 5, 2, 11, 8, 6, 3, 12, 9]),
+        ];
+        let short = Table::Short((0..768).map(|at| 1000 + at % 256).collect());
+        let wide = Table::Wide((0..768).map(|at| 70_000 * (at % 256)).collect());
+        for (layout, flip, order) in layouts {
+            assert_eq!(written(&Table::Levels, layout, flip, 1), order);
+            let shorts: Vec<u16> = numbers(&written(&short, layout, flip, 2));
+            assert_eq!(shorts, order.map(|level| 1000 + u16::from(level)));
+            let wides: Vec<u32> = numbers(&written(&wide, layout, flip, 4));
+            assert_eq!(wides, order.map(|level| 70_000 * u32::from(level)));
+        }
+    }
+}
