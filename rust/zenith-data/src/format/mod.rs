@@ -12,11 +12,13 @@ pub mod parquet;
 pub mod partition;
 pub mod projection;
 pub mod tokens;
+pub mod webdataset;
 
 mod ends;
 pub mod guard;
 mod json;
 mod ranges;
+mod sample_rows;
 
 pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use csv::{Csv, CsvOptions};
@@ -25,3 +27,4 @@ pub use literal::Literal;
 pub use options::{ColumnOptions, Decimals, Fill, Nulls, Ragged, StackSource};
 pub use parquet::{Parquet, ParquetOptions};
 pub use partition::Partitioning;
+pub use webdataset::{WebDataset, WebDatasetOptions};
