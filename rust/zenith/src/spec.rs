@@ -8,7 +8,7 @@ use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::format::tokens::{Tokens, TokensOptions};
 use zenith_data::format::webdataset::{Decode, refuse_urls};
 use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Parquet, ParquetOptions};
-use zenith_data::format::{WebDataset, WebDatasetOptions};
+use zenith_data::format::{ImageFolder, ImageFolderOptions, WebDataset, WebDatasetOptions};
 use zenith_data::storage::{Source, Storage};
 use zenith_data::transform::Transform;
 use zenith_data::view::View;
@@ -60,6 +60,14 @@ pub enum DatasetSpec {
         #[serde(default)]
         options: WebDatasetOptions,
     },
+    /// Pictures in folders, one folder a class.
+    ImageFolder {
+        /// The folder that holds those of the classes.
+        root: String,
+        /// What pictures go through.
+        #[serde(default)]
+        options: ImageFolderOptions,
+    },
     /// A selection, a split, or one dataset after another.
     View {
         /// What is done to the datasets below.
@@ -89,6 +97,10 @@ impl DatasetSpec {
                 refuse_urls(paths)?;
                 let transforms = member_transforms(options)?;
                 Arc::new(WebDataset::open(ports, list(storage, paths)?, options, transforms)?)
+            }
+            Self::ImageFolder { root, options } => {
+                let transform = options.transform.as_ref().map(pictures::transform).transpose()?;
+                Arc::new(ImageFolder::open(storage, root, options, transform)?)
             }
             Self::View { view, of } => {
                 let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;

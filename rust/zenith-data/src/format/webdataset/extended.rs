@@ -21,7 +21,7 @@ impl Extended {
             };
             let (key, value) = (&record[..equals], &record[equals + 1..]);
             match key {
-                b"path" => self.name = Some(value.to_vec()),
+                b"path" => self.name = Some(without_slashes(value).to_vec()),
                 b"size" => self.size = Some(size(value)?),
                 _ if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
                 _ => {}
@@ -46,6 +46,12 @@ fn split_record(records: &[u8]) -> Option<(&[u8], &[u8])> {
     let len: usize = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
     let record = records.get(space + 1..len)?;
     Some((record.strip_suffix(b"\n")?, &records[len..]))
+}
+
+/// Python's tarfile, by which the library reads, takes names in records like this.
+fn without_slashes(name: &[u8]) -> &[u8] {
+    let len = name.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    &name[..len]
 }
 
 fn size(value: &[u8]) -> Result<u64> {

@@ -88,13 +88,13 @@ impl ShardIndex {
         source: u32,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut pass = Pass {
-            window: Window::new(storage, sources, source),
-            globals: Extended::default(),
-            names: Vec::new(),
-            members: Vec::new(),
-            offset: 0,
-        };
+        let mut window = Window::new(storage, sources, source);
+        let file_bytes = window.file_bytes();
+        if (1..BLOCK_BYTES).contains(&file_bytes) {
+            let block = window.at(0, file_bytes)?.unwrap_or_default();
+            return Err(named(0, &block, Error::corrupt("the shard ends inside its first header")).at_offset(0));
+        }
+        let mut pass = Pass { window, globals: Extended::default(), names: Vec::new(), members: Vec::new(), offset: 0 };
         let mut told = 0;
         let end = loop {
             if let Some(end) = pass.step()? {
