@@ -496,21 +496,24 @@ class Tokens(Dataset):
 
 def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     """Opens files by the format that their names tell: ``.parquet``, ``.arrow``, ``.feather``, ``.ipc``
-    and ``.arrows`` (Arrow IPC), ``.csv``, ``.csv.gz``, ``.csv.zst`` and ``.tsv``, or ``.bin`` and ``.npy`` (tokens).
+    and ``.arrows`` (Arrow IPC), ``.csv``, ``.csv.gz``, ``.csv.zst`` and ``.tsv``, ``.tar`` (WebDataset), or ``.bin`` and
+    ``.npy`` (tokens).
 
     Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
     """
+    from zenith.webdataset import WebDataset  # which is made of this module's base
+
     listed = _paths(paths)
     if not listed:
         raise ValueError("no paths were given")
     found = _engine.format_of(_first_file(listed[0]))
     if found is None:
         raise ValueError(
-            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv or Tokens, "
+            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv, Tokens or WebDataset, "
             f"or a name (or glob) that ends in {_engine.suffixes()}"
         )
-    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens]] = {
-        kind.__name__: kind for kind in (Parquet, ArrowIpc, Csv, Tokens)
+    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens] | type[WebDataset]] = {
+        kind.__name__: kind for kind in (Parquet, ArrowIpc, Csv, Tokens, WebDataset)
     }
     name, delimiter = found
     if delimiter is not None:

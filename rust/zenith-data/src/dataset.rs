@@ -52,6 +52,11 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
 
     fn sources(&self) -> &[Source];
 
+    /// Names of the classes that labels are numbers of, where the files tell them.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
     /// How its samples lie in `Rows`.
     fn layout(&self) -> RowLayout {
         RowLayout::new(self.schema())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::memory::BatchMemory;
-use crate::storage::{Pending, Range, Source, Storage};
+use crate::storage::{Pending, Range, Source, Storage, Tree};
 use crate::{Error, ErrorKind, Result};
 
 /// Files in memory. It counts what is read, so that tests can bound it.
@@ -67,6 +67,19 @@ impl Storage for MemoryStorage {
         }
     }
 
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for (location, bytes) in &self.files {
+            let Some(name) = location.strip_prefix(root).and_then(|name| name.strip_prefix('/')) else { continue };
+            tree.folders.extend(name.split_once('/').map(|(folder, _)| folder.to_owned()));
+            if wanted(name.rsplit('/').next().unwrap_or(name)) {
+                tree.files.push(Source { name: name.to_owned(), ..source(location, bytes) });
+            }
+        }
+        tree.folders.dedup();
+        Ok(tree)
+    }
+
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
         let mut parts = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -101,6 +114,10 @@ impl<S> FaultyStorage<S> {
 impl<S: Storage> Storage for FaultyStorage<S> {
     fn list(&self, pattern: &str) -> Result<Vec<Source>> {
         self.inner.list(pattern)
+    }
+
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        self.inner.list_tree(root, wanted)
     }
 
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use zenith_data::storage::Source;
+use zenith_data::storage::{Source, Tree};
 use zenith_data::{Error, ErrorKind, Result};
 
 /// Directories below the listed one that are looked into; deeper trees are refused rather than walked for ever.
@@ -28,6 +28,37 @@ pub(crate) fn list(pattern: &str) -> Result<Vec<Source>> {
         return Err(Error::new(ErrorKind::NotFound, format!("{what}. Check the path")).in_file(pattern));
     }
     files.iter().map(|file| source(&root, file)).collect()
+}
+
+/// Everything below the folder `root`, hidden or not, links followed; of the files those whose names are `wanted`.
+pub(crate) fn tree(root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+    let root = Path::new(root);
+    let mut tree = Tree::default();
+    walk_all(root, root, 0, wanted, &mut tree)?;
+    tree.folders.sort_unstable();
+    Ok(tree)
+}
+
+fn walk_all(root: &Path, folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, tree: &mut Tree) -> Result<()> {
+    for entry in entries(folder, depth)? {
+        let entry = entry.map_err(|error| io_error(&error, "list the directory", &folder.to_string_lossy()))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        // Asking for the type of a link costs another call, and nothing for all else.
+        let is_folder = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => path.is_dir(),
+        };
+        if is_folder {
+            if depth == 0 {
+                let name = name.to_str().ok_or_else(|| not_utf8(&path))?;
+                tree.folders.push(name.to_owned());
+            }
+            walk_all(root, &path, depth + 1, wanted, tree)?;
+        } else if wanted(&name.to_string_lossy()) {
+            tree.files.push(source(root, &path)?);
+        }
+    }
+    Ok(())
 }
 
 /// What identifies the content of an open or listed file, as far as the file system tells.
@@ -55,20 +86,28 @@ fn source(root: &Path, file: &Path) -> Result<Source> {
         return Err(Error::invalid(message).in_file(&shown));
     }
     let location = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let location = location.to_str().ok_or_else(|| Error::invalid("the path is not valid UTF-8").in_file(&shown))?;
+    let location = location.to_str().ok_or_else(|| not_utf8(file))?;
     let name = file.strip_prefix(root).unwrap_or(file).to_string_lossy();
     let name = if name.is_empty() { shown } else { name };
     let version = version(&metadata);
     Ok(Source { location: location.to_owned(), name: name.into_owned(), len: metadata.len(), version })
 }
 
-fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+fn not_utf8(path: &Path) -> Error {
+    Error::invalid("the path is not valid UTF-8. Rename the file").in_file(&path.to_string_lossy())
+}
+
+fn entries(directory: &Path, depth: usize) -> Result<fs::ReadDir> {
     let shown = directory.to_string_lossy();
     if depth > DEPTH_MAX {
         return Err(Error::invalid(format!("directories are nested deeper than {DEPTH_MAX}")).in_file(&shown));
     }
-    let entries = fs::read_dir(directory).map_err(|error| io_error(&error, "list the directory", &shown))?;
-    for entry in entries {
+    fs::read_dir(directory).map_err(|error| io_error(&error, "list the directory", &shown))
+}
+
+fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = directory.to_string_lossy();
+    for entry in entries(directory, depth)? {
         let entry = entry.map_err(|error| io_error(&error, "list the directory", &shown))?;
         if is_hidden(&entry.file_name()) {
             continue;
@@ -129,6 +168,26 @@ mod tests {
         assert_eq!(names(root.path()), ["Z.x", "a.x", "b.x", "sub/c.x"]);
         assert_eq!(names(&root.path().join("*.x")), ["Z.x", "a.x", "b.x"]);
         assert_eq!(names(&root.path().join("a.x")), ["a.x"]);
+    }
+
+    #[test]
+    fn a_tree_has_hidden_files_and_follows_links_but_not_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b/c/1.jpg", "a/.2.jpg", ".d/3.jpg", "a/4.txt", "5.jpg"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        std::os::unix::fs::symlink(root.path().join("b"), root.path().join("e")).unwrap();
+        let listed = |root: &Path| tree(root.to_str().unwrap(), &|name| name.ends_with(".jpg"));
+        let found = listed(root.path()).unwrap();
+        let mut names: Vec<_> = found.files.iter().map(|source| source.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, [".d/3.jpg", "5.jpg", "a/.2.jpg", "b/c/1.jpg", "e/c/1.jpg"]);
+        assert_eq!(found.folders, [".d", "a", "b", "e"]);
+        std::os::unix::fs::symlink(root.path(), root.path().join("b/up")).unwrap();
+        assert!(listed(root.path()).is_err());
+        assert_eq!(listed(&root.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

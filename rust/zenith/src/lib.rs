@@ -15,6 +15,7 @@ pub mod info;
 mod interrupt;
 pub mod loader;
 pub mod memory;
+mod pictures;
 mod progress;
 mod quarantine;
 pub mod source;
