@@ -9,12 +9,17 @@ __all__ = [
     "Loader",
     "Loan",
     "Table",
+    "Transforms",
     "_TestSource",
     "_test_source",
     "_test_tensors",
+    "batch_key",
     "check_options",
+    "check_transforms",
     "columns",
     "create_arena",
+    "draw_cut_mix",
+    "draw_mix_up",
     "end_lending",
     "format_of",
     "info",
@@ -144,3 +149,23 @@ class _TestSource:
 
 def _test_tensors(count: int | None = None) -> None:
     """For tests: the next `count` tensors that should be pinned are ordinary ones, those after them are refused."""
+
+@final
+class Transforms:
+    """A pipeline of transforms of pictures; results are (bytes, name of the dtype, shape)."""
+
+    def __new__(cls, json: str) -> Transforms: ...
+    def apply(self, encoded: bytes, key: int) -> tuple[bytearray, str, list[int]]: ...
+    def apply_pixels(self, pixels: bytes, height: int, width: int, key: int) -> tuple[bytearray, str, list[int]]: ...
+    def view(self, height: int, width: int, key: int) -> str: ...
+    @property
+    def output(self) -> tuple[str, list[int]]: ...
+    @property
+    def is_random(self) -> bool: ...
+
+def check_transforms(json: str) -> None:
+    """Raises where an argument of a transform is not what it may be."""
+
+def batch_key(seed: int, epoch: int, batch: int) -> int: ...
+def draw_mix_up(alpha: float, key: int) -> float: ...
+def draw_cut_mix(alpha: float, height: int, width: int, key: int) -> tuple[tuple[int, int, int, int], float]: ...

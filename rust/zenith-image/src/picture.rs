@@ -12,7 +12,7 @@ pub struct Picture {
 }
 
 /// A part of a picture, in pixels from its upper left corner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Rect {
     pub x: usize,
     pub y: usize,

@@ -8,6 +8,7 @@ mod loader;
 mod numbers;
 mod table;
 mod test_source;
+mod transforms;
 
 use pyo3::prelude::*;
 
@@ -29,4 +30,6 @@ mod _engine {
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]
     use super::test_source::{_TestSource, _test_source, _test_tensors};
+    #[pymodule_export]
+    use super::transforms::{Transforms, batch_key, check_transforms, draw_cut_mix, draw_mix_up};
 }

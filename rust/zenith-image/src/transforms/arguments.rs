@@ -82,6 +82,32 @@ impl Value {
     }
 }
 
+/// A number, or (min, max).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number or a pair (min, max) was expected")]
+pub enum Span {
+    One(f64),
+    Pair([f64; 2]),
+}
+
+impl Span {
+    /// (min, max); one number is how far it may go to both sides of `middle`.
+    pub(super) fn around(self, middle: f64) -> [f64; 2] {
+        match self {
+            Self::One(reach) => [middle - reach, middle + reach],
+            Self::Pair(range) => range,
+        }
+    }
+
+    /// (min, max); one number is both.
+    pub(super) fn range(self) -> [f64; 2] {
+        match self {
+            Self::One(value) => [value; 2],
+            Self::Pair(range) => range,
+        }
+    }
+}
+
 pub(super) fn check_probability(name: &str, p: f64) -> Result<()> {
     if (0.0..=1.0).contains(&p) {
         return Ok(());

@@ -120,6 +120,9 @@ impl Chain {
 
     /// The part of a picture of these sides that the first transforms take, as far as no pixel has to be read.
     pub fn view(&self, width: usize, height: usize, key: DrawKey) -> Result<View> {
+        if width == 0 || height == 0 {
+            return Err(Error::invalid("a picture must have at least one pixel"));
+        }
         let mut view = View::whole(width, height);
         for (place, spec) in self.compose.transforms.iter().enumerate().take(self.pixels) {
             if !is_geometry(spec) || must_render(spec, &view) {
@@ -128,6 +131,12 @@ impl Chain {
             bend(spec, &mut view, &mut Draws::new(key, place))?;
         }
         Ok(view)
+    }
+
+    /// `view`, described.
+    pub fn view_json(&self, width: usize, height: usize, key: DrawKey) -> Result<String> {
+        let view = self.view(width, height, key)?;
+        serde_json::to_string(&view).map_err(|error| Error::internal(format!("a view cannot be written: {error}")))
     }
 
     /// Of a file's bytes.

@@ -15,6 +15,8 @@ mod numbers;
 mod random_resized_crop;
 mod resized;
 
+pub mod mix;
+
 mod auto;
 mod draws;
 mod ops;

@@ -44,7 +44,7 @@ impl PaddingMode {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scaled {
     pub width: usize,
     pub height: usize,
@@ -54,7 +54,7 @@ pub struct Scaled {
 }
 
 /// The area that is delivered, in pixels of what lies below it; it may reach beyond.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Canvas {
     pub x: i64,
     pub y: i64,
@@ -65,7 +65,7 @@ pub struct Canvas {
 }
 
 /// flip(canvas(window(resize(source)))).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct View {
     pub source: Rect,
     pub scaled: Option<Scaled>,
