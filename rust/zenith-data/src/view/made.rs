@@ -1,0 +1,303 @@
+//! A dataset of which some fields of bytes are made into values by transforms: pictures in columns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::dataset::{Block, Dataset, Unit};
+use crate::field::{Field, FieldKind, Schema};
+use crate::memory::zeros;
+use crate::rows::{Column, RowLayout, RowPool, Rows, Slot};
+use crate::storage::{Range, Source};
+use crate::transform::{DrawKey, Transform};
+use crate::{Error, ErrorKind, Result};
+
+/// The dataset below with transforms over it, as it is in one epoch.
+#[derive(Debug, Clone)]
+pub struct Made {
+    base: Arc<dyn Dataset>,
+    schema: Schema,
+    /// One for each field that is made.
+    transforms: Vec<Option<Arc<dyn Transform>>>,
+    seed: u64,
+    epoch: u64,
+    /// Number of the first sample of each block.
+    starts: Arc<[u64]>,
+    blocks: Arc<[Block]>,
+    /// Tells datasets apart that are read with one seed.
+    identity: u64,
+    fingerprint: String,
+}
+
+impl Made {
+    /// Errors: no such field, or one that is not of bytes.
+    pub fn new(base: Arc<dyn Dataset>, given: Vec<(String, Arc<dyn Transform>)>, seed: u64) -> Result<Self> {
+        let mut schema = base.schema().clone();
+        let mut transforms: Vec<Option<Arc<dyn Transform>>> = vec![None; schema.fields.len()];
+        let mut hash = Xxh3::new();
+        hash.update(b"made");
+        hash.update(base.fingerprint().as_bytes());
+        for (name, transform) in given {
+            let Some(place) = schema.position(&name) else {
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no field {name:?}")).in_field(&name));
+            };
+            if schema.fields[place].kind != FieldKind::Binary {
+                let kind = &schema.fields[place].kind;
+                let message = format!("pictures are made of bytes, and the field is {kind:?}");
+                return Err(Error::invalid(message).in_field(&name));
+            }
+            hash.update(&(place as u64).to_le_bytes());
+            hash.update(transform.describe().as_bytes());
+            schema.fields[place] = Field { name, kind: transform.kind(), unit: None };
+            transforms[place] = Some(transform);
+        }
+        let fingerprint = format!("{:032x}", hash.digest128());
+        let mut starts = vec![0];
+        starts.extend(base.blocks().iter().scan(0, |total, block| {
+            *total += block.rows;
+            Some(*total)
+        }));
+        // A row has its key besides.
+        let more = size_of::<DrawKey>() as u64;
+        let blocks = base.blocks().iter();
+        let blocks = blocks
+            .map(|block| Block { decoded_bytes: block.decoded_bytes.saturating_add(more * block.rows), ..*block });
+        let mut identity = Xxh3::new();
+        identity.update(base.fingerprint().as_bytes());
+        Ok(Self {
+            schema,
+            transforms,
+            seed,
+            epoch: 0,
+            starts: starts.into(),
+            blocks: blocks.collect(),
+            identity: identity.digest(),
+            fingerprint,
+            base,
+        })
+    }
+
+    /// The dense part of each row: its key, and the fields of the dataset below at their new places.
+    fn dense(&self, block: usize, below: &Rows, layout: &RowLayout, count: usize) -> Result<Vec<u8>> {
+        let stride = layout.stride();
+        let mut dense = zeros(count.saturating_mul(stride))?;
+        let moves: Vec<_> = (below.layout().slots().iter().zip(layout.slots()))
+            .filter_map(|(from, to)| match (from, to) {
+                (&Slot::Dense { offset: from, width }, &Slot::Dense { offset: to, .. }) => Some((from, to, width)),
+                _ => None,
+            })
+            .collect();
+        for (row, into) in dense.chunks_exact_mut(stride.max(1)).enumerate() {
+            if let Some(at) = layout.key() {
+                let key = DrawKey::new(self.seed, self.epoch, self.identity, self.starts[block] + row as u64);
+                into[at..at + size_of::<DrawKey>()].copy_from_slice(bytemuck::bytes_of(&key));
+            }
+            for &(from, to, width) in &moves {
+                into[to..to + width].copy_from_slice(&below.dense_row(row)[from..from + width]);
+            }
+        }
+        Ok(dense)
+    }
+}
+
+impl Dataset for Made {
+    fn format(&self) -> &'static str {
+        self.base.format()
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn sources(&self) -> &[Source] {
+        self.base.sources()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.base.classes()
+    }
+
+    fn layout(&self) -> RowLayout {
+        RowLayout::with_transforms(&self.schema, &self.transforms)
+    }
+
+    fn at_epoch(&self, epoch: u64) -> Option<Arc<dyn Dataset>> {
+        let draws = self.transforms.iter().flatten().any(|transform| transform.is_random());
+        let below = self.base.at_epoch(epoch);
+        if below.is_none() && (!draws || epoch == self.epoch) {
+            return None;
+        }
+        Some(Arc::new(Self { base: below.unwrap_or_else(|| self.base.clone()), epoch, ..self.clone() }))
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    fn given_order(&self) -> Option<&Arc<[u64]>> {
+        self.base.given_order()
+    }
+
+    /// While a block is moved, its bytes are there twice.
+    fn working_bytes(&self) -> u64 {
+        self.base.working_bytes().saturating_mul(2)
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.base.notices()
+    }
+
+    fn ranges(&self, block: usize) -> Vec<Range> {
+        self.base.ranges(block)
+    }
+
+    fn units(&self) -> Vec<Unit> {
+        self.base.units()
+    }
+
+    fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        let mut below = Rows::new(Arc::new(self.base.layout()), RowPool::new(0));
+        self.base.decode(block, bytes, &mut below)?;
+        let count = below.complete_rows()?;
+        let layout = rows.layout().clone();
+        let width = layout.stride();
+        if width > 0 {
+            let dense = self.dense(block, &below, &layout, count)?;
+            rows.append_columns(&[(0, Column::Wide { width, bytes: &dense })])?;
+        }
+        for (field, slot) in below.layout().slots().iter().enumerate() {
+            let &Slot::Varying { index } = slot else { continue };
+            for row in 0..count {
+                let value = below.varying(index, row);
+                if value.is_empty() && self.transforms[field].is_some() {
+                    return Err(self.no_bytes(block, row, field));
+                }
+                // What is made later has its bytes where they were.
+                rows.push_varying(index, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Made {
+    fn no_bytes(&self, block: usize, row: usize, field: usize) -> Error {
+        let message = "the picture has no bytes: it is missing, or only a path, and paths are not opened. Write the files' \
+                       bytes into the column";
+        let error = Error::unsupported(message).in_field(&self.schema.fields[field].name);
+        match self.base.units().get(block) {
+            Some(unit) => match self.base.sources().get(unit.source as usize) {
+                Some(source) => error.in_file(&source.location).at_row(unit.rows.start + row as u64),
+                None => error,
+            },
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::FieldData;
+    use crate::dataset::Ports;
+    use crate::field::DType;
+    use crate::format::{Csv, CsvOptions};
+    use crate::gather::{RowRef, decode_block, gather};
+    use crate::sidecar::NoSidecar;
+    use crate::storage::Storage;
+    use crate::testing::{FaultyMemory, MemoryStorage};
+
+    /// The length of the bytes, and the key.
+    #[derive(Debug)]
+    struct Measured;
+
+    impl Transform for Measured {
+        fn kind(&self) -> FieldKind {
+            FieldKind::Dense { dtype: DType::U64, shape: vec![2] }
+        }
+
+        fn is_random(&self) -> bool {
+            true
+        }
+
+        fn describe(&self) -> String {
+            "measured".into()
+        }
+
+        fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
+            into[..8].copy_from_slice(&(encoded.len() as u64).to_ne_bytes());
+            into[8..].copy_from_slice(&key.0.to_ne_bytes());
+            Ok(())
+        }
+    }
+
+    /// A dataset of text that says it is of bytes.
+    #[derive(Debug)]
+    struct Bytes8(Csv, Schema);
+
+    impl Dataset for Bytes8 {
+        fn format(&self) -> &'static str {
+            "Bytes"
+        }
+        fn schema(&self) -> &Schema {
+            &self.1
+        }
+        fn sources(&self) -> &[Source] {
+            self.0.sources()
+        }
+        fn blocks(&self) -> &[Block] {
+            self.0.blocks()
+        }
+        fn fingerprint(&self) -> &str {
+            self.0.fingerprint()
+        }
+        fn ranges(&self, block: usize) -> Vec<Range> {
+            self.0.ranges(block)
+        }
+        fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+            self.0.decode(block, bytes, rows)
+        }
+    }
+
+    fn base(storage: &MemoryStorage) -> Arc<dyn Dataset> {
+        let csv = Csv::open(Ports { storage, sidecar: &NoSidecar }, storage.sources(), &CsvOptions::default()).unwrap();
+        let mut schema = csv.schema().clone();
+        schema.fields[1].kind = FieldKind::Binary;
+        Arc::new(Bytes8(csv, schema))
+    }
+
+    #[test]
+    fn bytes_become_values_and_other_fields_stay() {
+        let storage = MemoryStorage::new().with("a.csv", "a,p,b,t\n1,xxx,1.5,one\n2,xx,2.5,two\n3,x,3.5,three\n");
+        let made = Made::new(base(&storage), vec![("p".into(), Arc::new(Measured))], 7).unwrap();
+        assert_eq!(made.schema().fields[1].kind, Measured.kind());
+        assert!(Made::new(base(&storage), vec![("a".into(), Arc::new(Measured))], 7).is_err());
+        assert!(Made::new(base(&storage), vec![("q".into(), Arc::new(Measured))], 7).is_err());
+        let read = |dataset: &dyn Dataset| {
+            let layout = Arc::new(dataset.layout());
+            let bring = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
+            let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), bring).unwrap();
+            let found = [2, 0, 1].map(|row| RowRef { chunk: &chunks[0], row });
+            gather(&layout, &found, &FaultyMemory::new(usize::MAX)).unwrap()
+        };
+        let fields = read(&made);
+        let numbers = |field: &FieldData<Vec<u8>>| match field {
+            FieldData::Dense(slab) => slab.chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect(),
+            FieldData::Varying { .. } => Vec::new(),
+        };
+        assert_eq!(numbers(&fields[0]), [3, 1, 2]);
+        let pictures = numbers(&fields[1]);
+        assert_eq!([pictures[0], pictures[2], pictures[4]], [1, 3, 2]);
+        assert_eq!(numbers(&fields[2]), [3.5, 1.5, 2.5].map(f64::to_bits));
+        let FieldData::Varying { bytes, .. } = &fields[3] else { panic!("text varies") };
+        assert_eq!(bytes, b"threeonetwo");
+        let later = made.at_epoch(1).unwrap();
+        assert_ne!(numbers(&read(&*later)[1])[1], pictures[1]);
+        assert_eq!(numbers(&read(&*later.at_epoch(0).unwrap())[1]), pictures);
+    }
+}
