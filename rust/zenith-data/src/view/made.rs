@@ -202,11 +202,15 @@ impl Made {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
+    use arrow::datatypes::{DataType, Field as ArrowField};
+    use parquet::arrow::ArrowWriter;
+
     use super::*;
     use crate::batch::FieldData;
     use crate::dataset::Ports;
     use crate::field::DType;
-    use crate::format::{Csv, CsvOptions};
+    use crate::format::{ColumnOptions, Parquet, ParquetOptions};
     use crate::gather::{RowRef, decode_block, gather};
     use crate::sidecar::NoSidecar;
     use crate::storage::Storage;
@@ -236,68 +240,97 @@ mod tests {
         }
     }
 
-    /// A dataset of text that says it is of bytes.
-    #[derive(Debug)]
-    struct Bytes8(Csv, Schema);
+    /// Three rows: a number, a picture as Hugging Face has it, a text, the same picture as plain bytes.
+    fn table(bytes: [Option<&[u8]>; 3]) -> MemoryStorage {
+        let member = |name: &str, data_type| Arc::new(ArrowField::new(name, data_type, true));
+        let pictures: ArrayRef = Arc::new(BinaryArray::from_iter(bytes));
+        let paths: ArrayRef = Arc::new(StringArray::from(vec![Some("x.jpg"), None, Some("z.jpg")]));
+        let picture = StructArray::from(vec![
+            (member("bytes", DataType::Binary), pictures.clone()),
+            (member("path", DataType::Utf8), paths.clone()),
+        ]);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("x", Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5]))),
+            ("image", Arc::new(picture)),
+            ("text", Arc::new(StringArray::from(vec!["one", "two", "three"]))),
+            ("raw", pictures),
+            ("path", paths),
+            ("n", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ];
+        let columns = columns.into_iter().map(|(name, array)| (name, array, true));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        MemoryStorage::new().with("a.parquet", file)
+    }
 
-    impl Dataset for Bytes8 {
-        fn format(&self) -> &'static str {
-            "Bytes"
-        }
-        fn schema(&self) -> &Schema {
-            &self.1
-        }
-        fn sources(&self) -> &[Source] {
-            self.0.sources()
-        }
-        fn blocks(&self) -> &[Block] {
-            self.0.blocks()
-        }
-        fn fingerprint(&self) -> &str {
-            self.0.fingerprint()
-        }
-        fn ranges(&self, block: usize) -> Vec<Range> {
-            self.0.ranges(block)
-        }
-        fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-            self.0.decode(block, bytes, rows)
+    fn open(storage: &MemoryStorage, columns: &[&str], encoded: &[&str]) -> Result<Made> {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let select =
+            ColumnOptions { columns: Some(names(columns)), encoded: names(encoded), ..ColumnOptions::default() };
+        let options = ParquetOptions { select, ..ParquetOptions::default() };
+        let base = Parquet::open(Ports { storage, sidecar: &NoSidecar }, storage.sources(), &options)?;
+        let transforms = encoded.iter().map(|&name| (name.to_owned(), Arc::new(Measured) as Arc<dyn Transform>));
+        Made::new(base, transforms.collect(), 7)
+    }
+
+    /// The rows 2, 0, 1.
+    fn read(storage: &MemoryStorage, dataset: &dyn Dataset) -> Result<Vec<FieldData<Vec<u8>>>> {
+        let layout = Arc::new(dataset.layout());
+        let bring = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
+        let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), bring)?;
+        let found = [2, 0, 1].map(|row| RowRef { chunk: &chunks[0], row });
+        gather(&layout, &found, &FaultyMemory::new(usize::MAX))
+    }
+
+    fn numbers(field: &FieldData<Vec<u8>>) -> Vec<u64> {
+        match field {
+            FieldData::Dense(slab) => slab.chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect(),
+            FieldData::Varying { .. } => Vec::new(),
         }
     }
 
-    fn base(storage: &MemoryStorage) -> Arc<dyn Dataset> {
-        let csv = Csv::open(Ports { storage, sidecar: &NoSidecar }, storage.sources(), &CsvOptions::default()).unwrap();
-        let mut schema = csv.schema().clone();
-        schema.fields[1].kind = FieldKind::Binary;
-        Arc::new(Bytes8(csv, schema))
-    }
+    const WHOLE: [Option<&[u8]>; 3] = [Some(b"abc"), Some(b"de"), Some(b"f")];
 
     #[test]
     fn bytes_become_values_and_other_fields_stay() {
-        let storage = MemoryStorage::new().with("a.csv", "a,p,b,t\n1,xxx,1.5,one\n2,xx,2.5,two\n3,x,3.5,three\n");
-        let made = Made::new(base(&storage), vec![("p".into(), Arc::new(Measured))], 7).unwrap();
-        assert_eq!(made.schema().fields[1].kind, Measured.kind());
-        assert!(Made::new(base(&storage), vec![("a".into(), Arc::new(Measured))], 7).is_err());
-        assert!(Made::new(base(&storage), vec![("q".into(), Arc::new(Measured))], 7).is_err());
-        let read = |dataset: &dyn Dataset| {
-            let layout = Arc::new(dataset.layout());
-            let bring = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
-            let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), bring).unwrap();
-            let found = [2, 0, 1].map(|row| RowRef { chunk: &chunks[0], row });
-            gather(&layout, &found, &FaultyMemory::new(usize::MAX)).unwrap()
-        };
-        let fields = read(&made);
-        let numbers = |field: &FieldData<Vec<u8>>| match field {
-            FieldData::Dense(slab) => slab.chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect(),
-            FieldData::Varying { .. } => Vec::new(),
-        };
+        let storage = table(WHOLE);
+        let made = open(&storage, &["n", "image", "x", "text", "raw"], &["image", "raw"]).unwrap();
+        let names: Vec<&str> = made.schema().fields.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["n", "image", "x", "text", "raw"]);
+        let fields = read(&storage, &made).unwrap();
         assert_eq!(numbers(&fields[0]), [3, 1, 2]);
         let pictures = numbers(&fields[1]);
         assert_eq!([pictures[0], pictures[2], pictures[4]], [1, 3, 2]);
         assert_eq!(numbers(&fields[2]), [3.5, 1.5, 2.5].map(f64::to_bits));
         let FieldData::Varying { bytes, .. } = &fields[3] else { panic!("text varies") };
         assert_eq!(bytes, b"threeonetwo");
+        assert_eq!(numbers(&fields[4]), pictures);
         let later = made.at_epoch(1).unwrap();
-        assert_ne!(numbers(&read(&*later)[1])[1], pictures[1]);
-        assert_eq!(numbers(&read(&*later.at_epoch(0).unwrap())[1]), pictures);
+        assert_ne!(numbers(&read(&storage, &*later).unwrap()[1])[1], pictures[1]);
+        assert_eq!(numbers(&read(&storage, &*later.at_epoch(0).unwrap()).unwrap()[1]), pictures);
+    }
+
+    #[test]
+    fn what_holds_no_picture_is_refused() {
+        let storage = table(WHOLE);
+        for (column, kind) in
+            [("n", ErrorKind::Unsupported), ("path", ErrorKind::Unsupported), ("q", ErrorKind::NotFound)]
+        {
+            let error = open(&storage, &[column], &[column]).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+        }
+        for missing in [None, Some(&b""[..])] {
+            let storage = table([WHOLE[0], missing, WHOLE[2]]);
+            let error = read(&storage, &open(&storage, &["image", "n"], &["image"]).unwrap()).unwrap_err();
+            assert!(error.message().contains("only a path"), "{error}");
+            let place = error.place();
+            assert_eq!(
+                (place.file.as_deref(), place.row, place.field.as_deref()),
+                (Some("a.parquet"), Some(1), Some("image"))
+            );
+        }
     }
 }
