@@ -30,7 +30,7 @@ pub struct Range {
 pub struct Tree {
     /// Names of the folders right in it, in bytewise order.
     pub folders: Vec<String>,
-    /// Files at any depth, in no order; their names are relative to the folder and have `/` between their parts.
+    /// Files at any depth, by name within each folder; names are relative to the folder and have `/` between their parts.
     pub files: Vec<Source>,
 }
 

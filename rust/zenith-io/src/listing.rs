@@ -32,31 +32,37 @@ pub(crate) fn list(pattern: &str) -> Result<Vec<Source>> {
 
 /// Everything below the folder `root`, hidden or not, links followed; of the files those whose names are `wanted`.
 pub(crate) fn tree(root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
-    let root = Path::new(root);
+    let absolute = std::path::absolute(root).map_err(|error| io_error(&error, "find the directory", root))?;
     let mut tree = Tree::default();
-    walk_all(root, root, 0, wanted, &mut tree)?;
-    tree.folders.sort_unstable();
+    walk_all(&absolute, "", 0, wanted, &mut tree)?;
     Ok(tree)
 }
 
-fn walk_all(root: &Path, folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, tree: &mut Tree) -> Result<()> {
+/// Takes the files of `folder`, whose name relative to the root is `name` and ends in a slash, and then those below it.
+fn walk_all(folder: &Path, name: &str, depth: usize, wanted: &dyn Fn(&str) -> bool, tree: &mut Tree) -> Result<()> {
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in entries(folder, depth)? {
         let entry = entry.map_err(|error| io_error(&error, "list the directory", &folder.to_string_lossy()))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        // Asking for the type of a link costs another call, and nothing for all else.
-        let is_folder = match entry.file_type() {
-            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
-            _ => path.is_dir(),
-        };
-        if is_folder {
-            if depth == 0 {
-                let name = name.to_str().ok_or_else(|| not_utf8(&path))?;
-                tree.folders.push(name.to_owned());
-            }
-            walk_all(root, &path, depth + 1, wanted, tree)?;
-        } else if wanted(&name.to_string_lossy()) {
-            tree.files.push(source(root, &path)?);
+        let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+        // Asking what a link leads to costs another call, and nothing for all else.
+        if kind.map_or_else(|| entry.path().is_dir(), |kind| kind.is_dir()) {
+            folders.push(entry.file_name().into_string().map_err(|_| not_utf8(&entry.path()))?);
+        } else if wanted(&entry.file_name().to_string_lossy()) {
+            let (path, is_link) = (entry.path(), kind.is_none());
+            // Where it is no link, the open directory is asked, which need not find its way to the file again.
+            let metadata = if is_link { fs::metadata(&path) } else { entry.metadata() };
+            let file = entry.file_name().into_string().map_err(|_| not_utf8(&path))?;
+            files.push(described(&path, format!("{name}{file}"), metadata)?);
         }
+    }
+    folders.sort_unstable();
+    files.sort_unstable_by(|one: &Source, other| one.name.cmp(&other.name));
+    tree.files.append(&mut files);
+    for below in &folders {
+        walk_all(&folder.join(below), &format!("{name}{below}/"), depth + 1, wanted, tree)?;
+    }
+    if depth == 0 {
+        tree.folders = folders;
     }
     Ok(())
 }
@@ -79,18 +85,21 @@ pub(crate) fn io_error(error: &std::io::Error, doing: &str, file: &str) -> Error
 }
 
 fn source(root: &Path, file: &Path) -> Result<Source> {
-    let shown = file.to_string_lossy();
-    let metadata = fs::metadata(file).map_err(|error| io_error(&error, "open the file", &shown))?;
+    let location = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let name = file.strip_prefix(root).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(file);
+    described(&location, name.to_string_lossy().into_owned(), fs::metadata(file))
+}
+
+/// A file of which the system has told what it is.
+fn described(location: &Path, name: String, metadata: std::io::Result<fs::Metadata>) -> Result<Source> {
+    let metadata = metadata.map_err(|error| io_error(&error, "open the file", &location.to_string_lossy()))?;
     if !metadata.is_file() {
         let message = "not a regular file. Give a file, a directory or a glob";
-        return Err(Error::invalid(message).in_file(&shown));
+        return Err(Error::invalid(message).in_file(&location.to_string_lossy()));
     }
-    let location = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let location = location.to_str().ok_or_else(|| not_utf8(file))?;
-    let name = file.strip_prefix(root).unwrap_or(file).to_string_lossy();
-    let name = if name.is_empty() { shown } else { name };
     let version = version(&metadata);
-    Ok(Source { location: location.to_owned(), name: name.into_owned(), len: metadata.len(), version })
+    let location = location.to_str().ok_or_else(|| not_utf8(location))?.to_owned();
+    Ok(Source { location, name, len: metadata.len(), version })
 }
 
 fn not_utf8(path: &Path) -> Error {

@@ -11,7 +11,7 @@ use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Parquet, P
 use zenith_data::format::{ImageFolder, ImageFolderOptions, WebDataset, WebDatasetOptions};
 use zenith_data::storage::{Source, Storage};
 use zenith_data::transform::Transform;
-use zenith_data::view::View;
+use zenith_data::view::{Made, View};
 use zenith_data::{Error, Result};
 
 use crate::pictures;
@@ -68,6 +68,16 @@ pub enum DatasetSpec {
         #[serde(default)]
         options: ImageFolderOptions,
     },
+    /// A dataset of which some fields of bytes are pictures.
+    Pictures {
+        /// The dataset.
+        of: Box<DatasetSpec>,
+        /// What the pictures of each of these fields go through.
+        fields: Vec<(String, serde_json::Value)>,
+        /// Seed of the transforms that draw.
+        #[serde(default)]
+        seed: u64,
+    },
     /// A selection, a split, or one dataset after another.
     View {
         /// What is done to the datasets below.
@@ -101,6 +111,14 @@ impl DatasetSpec {
             Self::ImageFolder { root, options } => {
                 let transform = options.transform.as_ref().map(pictures::transform).transpose()?;
                 Arc::new(ImageFolder::open(storage, root, options, transform)?)
+            }
+            Self::Pictures { of, fields, seed } => {
+                let transform = |(name, description): &(String, serde_json::Value)| {
+                    let made = pictures::transform(description).map_err(|error| error.in_field(name))?;
+                    Ok((name.clone(), made))
+                };
+                let transforms = fields.iter().map(transform).collect::<Result<Vec<_>>>()?;
+                Arc::new(Made::new(of.open(ports)?, transforms, *seed)?)
             }
             Self::View { view, of } => {
                 let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;
