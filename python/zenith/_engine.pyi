@@ -14,6 +14,7 @@ __all__ = [
     "check_options",
     "columns",
     "create_arena",
+    "decode_image",
     "end_lending",
     "format_of",
     "info",
@@ -31,6 +32,9 @@ def loader_defaults() -> str:
 
 def check_options(options: str) -> None:
     """Raises for options of a loader, as JSON, that no dataset could make sense of."""
+
+def decode_image(data: bytes, options: str) -> tuple[int, int, int, bytearray]:
+    """Height, width, channels and pixels of a picture; options: mode, turn, reduce, region, as JSON."""
 
 @final
 class Dataset:

@@ -6,6 +6,10 @@
 
 pub mod decode;
 mod jpeg;
+mod orientation;
 mod picture;
+mod png;
+mod webp;
+mod whole;
 
 pub use picture::{Picture, Rect};

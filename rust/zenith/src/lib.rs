@@ -37,3 +37,4 @@ pub use zenith_data as data;
 pub use zenith_data::pipeline::Next;
 pub use zenith_data::{Error, ErrorKind, Result};
 pub use zenith_host::{Slab, arena, fork};
+pub use zenith_image as image;
