@@ -20,6 +20,7 @@ __all__ = [
     "create_arena",
     "draw_cut_mix",
     "draw_mix_up",
+    "decode_image",
     "end_lending",
     "format_of",
     "info",
@@ -38,6 +39,9 @@ def loader_defaults() -> str:
 
 def check_options(options: str) -> None:
     """Raises for options of a loader, as JSON, that no dataset could make sense of."""
+
+def decode_image(data: bytes, options: str) -> tuple[int, int, int, bytearray]:
+    """Height, width, channels and pixels of a picture; options: mode, turn, reduce, region, as JSON."""
 
 @final
 class Dataset:

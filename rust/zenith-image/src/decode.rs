@@ -2,8 +2,8 @@
 
 use zenith_data::{Error, Result};
 
-use crate::jpeg;
 use crate::picture::{Picture, Rect};
+use crate::{jpeg, png, webp};
 
 /// What files are told apart by: their first bytes, never their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,16 @@ impl Default for Limits {
     /// Pillow's bound of pixels.
     fn default() -> Self {
         Self { pixels_max: 178_956_970, scans_max: 100 }
+    }
+}
+
+impl Limits {
+    /// Refuses a size before anything is allocated for it.
+    pub(crate) fn check(&self, width: usize, height: usize) -> Result<()> {
+        if width as u64 * height as u64 <= self.pixels_max {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!("{width} × {height} pixels; the limit pixels_max is {}", self.pixels_max)))
     }
 }
 
@@ -85,7 +95,9 @@ impl Format {
 pub fn probe(bytes: &[u8], turn: bool, limits: &Limits) -> Result<Info> {
     match Format::of(bytes) {
         Some(Format::Jpeg) => jpeg::probe(bytes, turn, limits),
-        _ => Err(unknown(bytes)),
+        Some(Format::Png) => png::probe(bytes, turn, limits),
+        Some(Format::WebP) => webp::probe(bytes, turn, limits),
+        None => Err(unknown(bytes)),
     }
 }
 
@@ -104,7 +116,8 @@ pub fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mut Pictu
     }
     match info.format {
         Format::Jpeg => jpeg::decode(bytes, request, limits, into),
-        _ => Err(unknown(bytes)),
+        Format::Png => png::decode(bytes, request, limits, into),
+        Format::WebP => webp::decode(bytes, request, limits, into),
     }
 }
 

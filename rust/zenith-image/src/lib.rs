@@ -6,8 +6,12 @@
 
 pub mod decode;
 mod jpeg;
+mod orientation;
 mod picture;
+mod png;
 pub mod resize;
 pub mod transforms;
+mod webp;
+mod whole;
 
 pub use picture::{Picture, Rect};

@@ -7,7 +7,6 @@ use zenith_data::{Error, Result};
 use super::bits::ScanData;
 use super::coefficients::Coefficients;
 use super::cursor::Cursor;
-use super::exif::Turn;
 use super::frame::{Colours, Frame};
 use super::huffman::Table;
 use super::idct::Factors;
@@ -20,6 +19,7 @@ use super::sequential::Sequential;
 use super::sink::Sink;
 use super::strip::Rows;
 use crate::decode::{Format, Info, Limits, Mode, Request};
+use crate::orientation::Turn;
 use crate::picture::Picture;
 
 /// What one picture's room may grow to and still be kept for the next.

@@ -2,10 +2,10 @@
 
 use zenith_data::{Error, Result};
 
-use super::exif;
 use super::frame::{Colours, Component, Frame};
 use super::huffman::Definition;
 use crate::decode::Limits;
+use crate::orientation;
 
 const SOF0: u8 = 0xC0;
 const SOF2: u8 = 0xC2;
@@ -181,7 +181,9 @@ impl<'a> Markers<'a> {
                 self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
             }
             APP0 if body.starts_with(b"JFIF\0") => self.jfif = true,
-            APP1 if body.starts_with(b"Exif\0\0") => self.orientation = exif::orientation(&body[6..]).unwrap_or(1),
+            APP1 if body.starts_with(b"Exif\0\0") => {
+                self.orientation = orientation::of_tiff(&body[6..]).unwrap_or(1);
+            }
             APP14 if body.starts_with(b"Adobe") && body.len() >= 12 => self.adobe = Some(body[11]),
             DNL => return Err(unsupported("a height that is told after the first scan (DNL)", start)),
             0xC3 => return Err(unsupported("lossless coding (SOF3)", start)),
@@ -222,11 +224,7 @@ impl<'a> Markers<'a> {
         if width == 0 {
             return Err(corrupt("the picture is 0 pixels wide", offset));
         }
-        let pixels = width as u64 * height as u64;
-        if pixels > limits.pixels_max {
-            let message = format!("{width} × {height} pixels; the limit pixels_max is {}", limits.pixels_max);
-            return Err(Error::unsupported(message).at_offset(offset as u64));
-        }
+        limits.check(width, height).map_err(|error| error.at_offset(offset as u64))?;
         if !matches!(count, 1 | 3 | 4) {
             return Err(unsupported(&format!("{count} components"), offset));
         }

@@ -13,7 +13,6 @@ mod coefficients;
 pub(crate) mod colour;
 mod cursor;
 mod decoder;
-mod exif;
 mod frame;
 mod huffman;
 mod idct;

@@ -1,11 +1,11 @@
-//! The orientation that a camera noted, and what it does to pixels.
+//! The orientation that a camera noted (EXIF), and what it does to pixels.
 
 use crate::picture::Rect;
 
 const TAG_ORIENTATION: u16 = 0x0112;
 
 /// The orientation, 1 to 8, in a TIFF header and its first directory. Anything that is out of place means there is none.
-pub(super) fn orientation(tiff: &[u8]) -> Option<u8> {
+pub(crate) fn of_tiff(tiff: &[u8]) -> Option<u8> {
     let little = match tiff.get(..4)? {
         b"II*\0" => true,
         b"MM\0*" => false,
@@ -24,8 +24,7 @@ pub(super) fn orientation(tiff: &[u8]) -> Option<u8> {
     u8::try_from(u16_at(found.1.checked_add(8)?)?).ok().filter(|number| (1..=8).contains(number))
 }
 
-/// How stored pixels become the ones that are seen: mirrored left to right, then rotated... written as the three moves that
-/// compose all eight.
+/// How stored pixels become the ones that are seen: the three moves of which all eight orientations are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Turn {
     /// Rows and columns change places, before the flips.
