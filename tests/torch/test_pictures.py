@@ -40,7 +40,7 @@ def write(root: Path, damaged: dict[int, bytes] | None = None) -> str:
     for shard in range(SHARDS):
         with tarfile.open(root / f"{shard}.tar", "w") as tar:
             for number in range(shard * EACH, (shard + 1) * EACH):
-                add(tar, f"{number:04}.jpg", (damaged or {}).get(number) or jpeg(number))
+                add(tar, f"{number:04}.jpg", (damaged or {}).get(number, jpeg(number)))
                 add(tar, f"{number:04}.cls", str(number).encode())
     return str(root / "*.tar")
 

@@ -113,8 +113,10 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         row
     }
 
-    /// An error about one row of the unit of `block`, with the place that people find it by.
-    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
+    /// An error about a value that a transform was to make, with the place that people find it by. `row` is one of the unit of
+    /// `block`; offsets count from the beginning of the value.
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+        let error = error.in_field(self.schema().fields.get(field).map_or("", |field| &field.name));
         let units = self.units();
         let Some(unit) = units.get(block) else { return error };
         let error = error.at_row(unit.rows.start + row);

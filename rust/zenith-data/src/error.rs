@@ -114,6 +114,13 @@ impl Error {
         self
     }
 
+    /// For an error about a part of a file: the part begins at `start`, and so its own offsets count from there.
+    #[must_use]
+    pub fn from_offset(mut self, start: u64) -> Self {
+        self.place.offset = Some(self.place.offset.unwrap_or(0).saturating_add(start));
+        self
+    }
+
     #[must_use]
     pub fn in_block(mut self, block: u64) -> Self {
         self.place.block.get_or_insert(block);

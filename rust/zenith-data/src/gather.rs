@@ -58,13 +58,19 @@ pub fn decode_block(
     Ok(rows.into_chunks())
 }
 
-/// Copies `found` into one slab per dense field, collects the varying ones, and lets transforms make the others.
-pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: &M) -> Result<Vec<FieldData<M::Slab>>> {
+/// Copies `found` into one slab per dense field, collects the varying ones, and lets transforms make the others. An error of
+/// theirs passes through `blame`, with the row and the field that it is about.
+pub fn gather<M: BatchMemory>(
+    layout: &RowLayout,
+    found: &[RowRef<'_>],
+    memory: &M,
+    blame: impl Fn(usize, usize, Error) -> Error,
+) -> Result<Vec<FieldData<M::Slab>>> {
     let mut made = Vec::new();
     for (field, width) in layout.made() {
         let mut slab = memory.field(field, found.len(), width * found.len())?;
-        for (row, into) in found.iter().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
-            row.make(layout, field, into)?;
+        for ((row, sample), into) in found.iter().enumerate().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
+            sample.make(layout, field, into).map_err(|error| blame(row, field, error))?;
         }
         made.push(slab);
     }

@@ -5,7 +5,7 @@ use super::bad_blocks::Losses;
 use super::coordinator::BlockView;
 use super::making::Making;
 use crate::batch::Batch;
-use crate::gather::{RowRef, gather};
+use crate::gather::{RowRef, gather_others};
 use crate::memory::BatchMemory;
 use crate::plan::SampleRef;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub(crate) fn assemble<M: BatchMemory>(shared: &Shared<M>, ticket: u64, scratch:
         drop(found);
         return Making::new(shared, ticket, scratch.clone(), views, rows).map(Assembled::InParts);
     }
-    let fields = gather(&shared.layout, &found, &shared.job.memory)?;
+    let fields = gather_others(&shared.layout, &found, &shared.job.memory, Vec::new())?;
     Ok(Assembled::Whole(Batch { rows: found.len(), fields, position_after: epoch.position_after(ticket) }, losses))
 }
 

@@ -140,10 +140,9 @@ impl<P: AsMut<[u8]>> Making<P> {
             return Err(Failure::Bad(bad));
         }
         let Err(error) = caught(|| found[row].make(&shared.layout, field, into)) else { return Ok(()) };
-        let name = job.dataset.schema().fields.get(field).map_or("", |field| field.name.as_str());
         let block = sample.block as usize;
         let row = job.dataset.row_in_unit(block, u64::from(sample.row));
-        let error = job.dataset.blame(block, row, error.in_field(name));
+        let error = job.dataset.blame(block, row, field, error);
         if !job.limits.on_error.skips(error.kind()) {
             return Err(Failure::Fatal(error));
         }

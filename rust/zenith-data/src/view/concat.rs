@@ -172,9 +172,9 @@ impl Dataset for Concat {
         part.dataset.row_in_unit(block - part.first_block, row)
     }
 
-    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
         let part = self.part(block);
-        part.dataset.blame(block - part.first_block, row, error)
+        part.dataset.blame(block - part.first_block, row, field, error)
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

@@ -160,6 +160,14 @@ impl Dataset for Made {
         self.base.units()
     }
 
+    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+        self.base.row_in_unit(block, row)
+    }
+
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+        self.base.blame(block, row, field, error)
+    }
+
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         let mut below = Rows::new(Arc::new(self.base.layout()), RowPool::new(0));
         self.base.decode(block, bytes, &mut below)?;
@@ -202,7 +210,7 @@ impl Made {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
+    use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
     use arrow::datatypes::{DataType, Field as ArrowField};
     use parquet::arrow::ArrowWriter;
 
@@ -282,7 +290,7 @@ mod tests {
         let bring = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
         let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), bring)?;
         let found = [2, 0, 1].map(|row| RowRef { chunk: &chunks[0], row });
-        gather(&layout, &found, &FaultyMemory::new(usize::MAX))
+        gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _, error| error)
     }
 
     fn numbers(field: &FieldData<Vec<u8>>) -> Vec<u64> {

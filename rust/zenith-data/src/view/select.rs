@@ -356,8 +356,8 @@ impl Dataset for Select {
         self.base.row_in_unit(cut.block, found)
     }
 
-    fn blame(&self, block: usize, row: u64, error: Error) -> Error {
-        self.base.blame(self.cuts[block].block, row, error)
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+        self.base.blame(self.cuts[block].block, row, field, error)
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

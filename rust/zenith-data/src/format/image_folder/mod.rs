@@ -220,6 +220,11 @@ impl Dataset for ImageFolder {
         &self.content.fingerprint
     }
 
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+        let source = &self.content.sources[self.samples(block).start + row as usize];
+        error.in_file(&source.name).in_field(&self.content.schema.fields[field].name)
+    }
+
     fn ranges(&self, block: usize) -> Vec<Range> {
         let whole = |sample: usize| Range { source: sample as u32, offset: 0, len: self.content.sources[sample].len };
         self.samples(block).map(whole).collect()

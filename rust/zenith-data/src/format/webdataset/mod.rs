@@ -110,6 +110,12 @@ impl Content {
         format!("{}.{}", String::from_utf8_lossy(key), self.fields[field].members.join("|"))
     }
 
+    /// An error about the value of a field, with the name of its member.
+    fn named(&self, key: &[u8], field: usize, error: Error) -> Error {
+        let message = format!("member {:?}: {}", self.member_name(key, field), error.message());
+        error.with_message(message).in_field(&self.fields[field].name)
+    }
+
     /// Appends one sample from the pieces of the shard.
     fn append(&self, samples: &Samples, sample: usize, pieces: &Pieces, rows: &mut SampleRows<'_>) -> Result<()> {
         let key = samples.key(sample);
@@ -120,10 +126,7 @@ impl Content {
                 continue;
             }
             let member = members.next().ok_or_else(|| Error::internal("a sample has too few members"))?;
-            let named = |error: Error| {
-                let message = format!("member {:?}: {}", self.member_name(key, field), error.message());
-                error.with_message(message).at_offset(member.data).in_field(&self.fields[field].name)
-            };
+            let named = |error: Error| self.named(key, field, error.at_offset(member.data));
             let bytes = content(member, pieces).map_err(named)?;
             match rows.dense(field) {
                 Some(into) => value.write(&bytes, into).map_err(named)?,
@@ -200,6 +203,16 @@ impl Dataset for WebDataset {
             units.push(Unit { source: run.shard, number, rows });
         }
         units
+    }
+
+    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+        let content = &*self.content;
+        let (run, samples) = content.run(block);
+        let sample = run.samples.start + row as usize;
+        let nth = content.fields[..field].iter().filter(|field| !field.is_key()).count();
+        let start = samples.members(sample).get(nth).map_or(0, |member| member.data);
+        let named = content.named(samples.key(sample), field, error.from_offset(start));
+        named.in_file(&content.sources[run.shard as usize].location).at_row(sample as u64)
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {

@@ -348,7 +348,7 @@ fn transforms_are_given_what_seed_epoch_and_sample_say() {
         let read = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
         let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), read).unwrap();
         let found = [0, 1].map(|row| RowRef { chunk: &chunks[0], row });
-        let fields = gather(&layout, &found, &FaultyMemory::new(usize::MAX)).unwrap();
+        let fields = gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _, error| error).unwrap();
         let crate::batch::FieldData::Dense(slab) = &fields[0] else { return Vec::new() };
         slab.chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect::<Vec<_>>()
     };
