@@ -94,6 +94,8 @@ pub struct Taps {
     pub(super) weights: Vec<i32>,
     pub(super) stride: usize,
     pub(super) plain: bool,
+    /// How many pixels fewer there will be.
+    pub(super) shrink: f64,
     reals: Vec<f64>,
 }
 
@@ -106,6 +108,7 @@ impl Taps {
         self.counts.clear();
         self.weights.clear();
         self.plain = axis.is_plain();
+        self.shrink = axis.end - axis.start - axis.out as f64;
         if self.plain {
             self.firsts.extend(axis.window_start..axis.window_start + axis.window_len);
             return;
