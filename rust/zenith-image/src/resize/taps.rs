@@ -41,7 +41,8 @@ impl Interpolation {
             Self::Hamming if far >= 1.0 => 0.0,
             Self::Hamming => {
                 let angle = far * std::f64::consts::PI;
-                angle.sin() / angle * (0.54 + 0.46 * angle.cos())
+                // Pillow writes these two as floats.
+                angle.sin() / angle * (f64::from(0.54f32) + f64::from(0.46f32) * angle.cos())
             }
             // Keys' cubic with a = -0.5.
             Self::Bicubic if far < 1.0 => (1.5 * far - 2.5) * far * far + 1.0,
