@@ -358,7 +358,9 @@ class Normalize(Transform):
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(picture, torch.Tensor):
             if not picture.is_floating_point():
-                raise TypeError(f"Normalize takes floats, got {picture.dtype}; ToDtype(torch.float32, scale=True) makes them")
+                raise TypeError(
+                    f"Normalize takes floats, got {picture.dtype}; ToDtype(torch.float32, scale=True) makes them"
+                )
             mean, std = (torch.as_tensor(value, dtype=picture.dtype) for value in (self.mean, self.std))
             return (picture - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
         array = np.asarray(picture)
@@ -406,7 +408,10 @@ class Compose(Transform):
 
     def describe(self) -> dict[str, Any]:
         transforms = [transform.describe() for transform in self.transforms]
-        return {**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, "transforms": transforms}
+        return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "transforms": transforms,
+        }
 
     def _description(self) -> str:
         return json.dumps(self.describe())
@@ -598,7 +603,9 @@ def _apply(description: str, picture: Any, key: int | None) -> Any:
     image = sys.modules.get("PIL.Image")
     if image is not None and isinstance(picture, image.Image):
         if picture.mode not in ("L", "RGB"):
-            raise TypeError(f'expected a picture of mode "L" or "RGB", got {picture.mode!r}; picture.convert("RGB") makes one')
+            raise TypeError(
+                f'expected a picture of mode "L" or "RGB", got {picture.mode!r}; picture.convert("RGB") makes one'
+            )
         made = _from_array(description, np.asarray(picture), key)
         if made.dtype != np.uint8:
             raise TypeError(f"a PIL image cannot hold {made.dtype}; give a numpy array or a tensor")

@@ -224,7 +224,7 @@ def test_the_output_of_a_dataset_is_known_or_an_error_says_what_is_missing() -> 
     assert compose.output == ("float32", (3, 8, 9))
     grey = transforms.Compose([transforms.Resize((8, 9))], layout="NHWC", mode="L")
     assert grey.output == ("uint8", (8, 9, 1))
-    with pytest.raises(ValueError, match="end with a crop .* or a Resize to a pair"):
+    with pytest.raises(ValueError, match=r"end with a crop .* or a Resize to a pair"):
         _ = transforms.Compose([transforms.Resize(256)]).output
-    with pytest.raises(TypeError, match="Compose takes transforms of zenith.transforms"):
+    with pytest.raises(TypeError, match="Compose takes transforms of"):
         transforms.Compose([lambda picture: picture])  # type: ignore[list-item]

@@ -180,7 +180,10 @@ def test_auto_augment_does_what_torchvision_does(policy: Any) -> None:
         values = strength(10, 24, 30)
         magnitude = 0.0 if values is None else float(values[bin_])
         signs = [1, -1] if signed and values is not None else [1]
-        made = [auto._apply_image_or_video_transform(image, name, s * magnitude, auto.interpolation, auto._fill) for s in signs]
+        made = [
+            auto._apply_image_or_video_transform(image, name, s * magnitude, auto.interpolation, auto._fill)
+            for s in signs
+        ]
         kept = [image] if probability < 1 else []
         return kept + (made if probability > 0 else [])
 
@@ -221,5 +224,5 @@ def test_mistakes_show_where_they_are_made(make: Any, message: str) -> None:
 
 
 def test_a_kernel_larger_than_the_picture_is_an_error() -> None:
-    with pytest.raises(ValueError, match="GaussianBlur: kernel_size 9 × 9 .* too large"):
+    with pytest.raises(ValueError, match=r"GaussianBlur: kernel_size 9 × 9 .* too large"):
         transforms.GaussianBlur(9)(noise(4, 40))

@@ -46,7 +46,9 @@ def test_one_dtype_after_another() -> None:
 
 def test_arrays_keep_their_layout() -> None:
     picture = noise(6, 7)
-    compose = transforms.Compose([transforms.ToDtype(np.float32, scale=True), transforms.Normalize(0.5, (1.0, 2.0, 4.0))])
+    compose = transforms.Compose(
+        [transforms.ToDtype(np.float32, scale=True), transforms.Normalize(0.5, (1.0, 2.0, 4.0))]
+    )
     expected = (picture / np.float32(255) - np.float32(0.5)) / np.asarray([1, 2, 4], np.float32)
     made = compose(picture)
     assert made.dtype == np.float32
@@ -84,7 +86,7 @@ def test_normalize_takes_floats_by_itself() -> None:
     array = picture.permute(1, 2, 0).numpy()
     np.testing.assert_allclose(normalize(array), normalize(picture).permute(1, 2, 0).numpy(), atol=1e-6)
     for levels_ in (tensor(levels()), levels()):
-        with pytest.raises(TypeError, match="Normalize takes floats, got .*uint8"):
+        with pytest.raises(TypeError, match=r"Normalize takes floats, got .*uint8"):
             normalize(levels_)
 
 
@@ -138,7 +140,10 @@ def test_erasing_levels() -> None:
         ([transforms.Normalize(MEAN, STD)], r"put ToDtype\(\"float32\", scale=True\) before it"),
         ([transforms.ToDtype("float32"), transforms.Resize(3)], "Resize works on uint8; put it before ToDtype"),
         ([transforms.RandomErasing(value="random")], "behind ToDtype"),
-        ([transforms.RandomErasing(value=0.5), transforms.RandomErasing(value=-1)], "RandomErasing: value must be in 0..=255"),
+        (
+            [transforms.RandomErasing(value=0.5), transforms.RandomErasing(value=-1)],
+            "RandomErasing: value must be in 0..=255",
+        ),
         ([transforms.ToDtype("float32"), transforms.ToDtype("uint8")], "cannot become uint8 again"),
         (
             [transforms.ToDtype("float32"), transforms.RandomErasing(), transforms.Normalize(MEAN, STD)],
