@@ -41,7 +41,8 @@ impl Interpolation {
             Self::Hamming if far >= 1.0 => 0.0,
             Self::Hamming => {
                 let angle = far * std::f64::consts::PI;
-                angle.sin() / angle * (0.54 + 0.46 * angle.cos())
+                // Pillow writes these two as floats.
+                angle.sin() / angle * (f64::from(0.54f32) + f64::from(0.46f32) * angle.cos())
             }
             // Keys' cubic with a = -0.5.
             Self::Bicubic if far < 1.0 => (1.5 * far - 2.5) * far * far + 1.0,
@@ -94,6 +95,8 @@ pub struct Taps {
     pub(super) weights: Vec<i32>,
     pub(super) stride: usize,
     pub(super) plain: bool,
+    /// How many pixels fewer there will be.
+    pub(super) shrink: f64,
     reals: Vec<f64>,
 }
 
@@ -106,6 +109,7 @@ impl Taps {
         self.counts.clear();
         self.weights.clear();
         self.plain = axis.is_plain();
+        self.shrink = axis.end - axis.start - axis.out as f64;
         if self.plain {
             self.firsts.extend(axis.window_start..axis.window_start + axis.window_len);
             return;

@@ -72,18 +72,31 @@ impl Space {
 
     /// The strength of `bin` of `bins`.
     fn strength(&self, op: Op, bin: usize, bins: usize, (width, height): (usize, usize)) -> f64 {
-        let share = bin as f64 / (bins.max(2) - 1) as f64;
+        let up_to = |most: f64| spaced(0.0, most, bin, bins);
         match op {
-            Op::ShearX | Op::ShearY => self.shear * share,
-            Op::TranslateX => (self.shift_of_side * width as f64 + self.shift_pixels) * share,
-            Op::TranslateY => (self.shift_of_side * height as f64 + self.shift_pixels) * share,
-            Op::Rotate => self.degrees * share,
-            Op::Brightness | Op::Color | Op::Contrast | Op::Sharpness => self.enhance * share,
-            Op::Posterize => (8.0 - self.bits * share).round_ties_even(),
-            Op::Solarize => 1.0 - share,
+            Op::ShearX | Op::ShearY => up_to(self.shear),
+            Op::TranslateX => up_to(self.shift_of_side * width as f64 + self.shift_pixels),
+            Op::TranslateY => up_to(self.shift_of_side * height as f64 + self.shift_pixels),
+            Op::Rotate => up_to(self.degrees),
+            Op::Brightness | Op::Color | Op::Contrast | Op::Sharpness => up_to(self.enhance),
+            Op::Posterize => (8.0 - bin as f64 / ((bins.max(2) - 1) as f64 / self.bits)).round_ties_even(),
+            Op::Solarize => spaced(1.0, 0.0, bin, bins),
             Op::Identity | Op::AutoContrast | Op::Equalize | Op::Invert => 0.0,
         }
     }
+}
+
+/// `torch.linspace(start, end, bins)[bin]`: in float32, from whichever end is nearer. A strength that is off by the last bit
+/// moves levels that lie on an edge.
+fn spaced(start: f64, end: f64, bin: usize, bins: usize) -> f64 {
+    let (start, end) = (start as f32, end as f32);
+    let step = f64::from((end - start) / (bins.max(2) - 1) as f32);
+    let value = if bin < bins / 2 {
+        f64::from(start) + step * bin as f64
+    } else {
+        f64::from(end) - step * (bins - 1 - bin) as f64
+    };
+    f64::from(value as f32)
 }
 
 /// How operations are carried out.
@@ -101,8 +114,8 @@ impl Brush<'_> {
         let size = (picture.width, picture.height);
         let strength = self.space.strength(op, bin, bins, size);
         let strength = if op.is_signed() && draws.chance(0.5) { -strength } else { strength };
-        // torchvision computes strengths in float32 and cuts shifts off to whole pixels.
-        let whole = f64::from(strength as f32).trunc();
+        // Shifts are cut off to whole pixels.
+        let whole = strength.trunc();
         let center = [size.0 as f64 * 0.5, size.1 as f64 * 0.5];
         match op {
             Op::Identity => {}
@@ -110,13 +123,13 @@ impl Brush<'_> {
             Op::ShearY => self.warp(picture, affine::shear_and_shift([0.0, degrees(strength)], [0.0; 2], [0.0; 2])),
             Op::TranslateX => self.warp(picture, affine::shear_and_shift([0.0; 2], [whole, 0.0], center)),
             Op::TranslateY => self.warp(picture, affine::shear_and_shift([0.0; 2], [0.0, whole], center)),
-            Op::Rotate => self.warp(picture, affine::rotation(f64::from(strength as f32), size.0, size.1)),
-            Op::Brightness => enhance::brightness(picture, factor(strength)),
-            Op::Color => enhance::saturation(picture, factor(strength)),
-            Op::Contrast => enhance::contrast(picture, factor(strength)),
-            Op::Sharpness => enhance::sharpness(picture, factor(strength), self.spare),
+            Op::Rotate => self.warp(picture, affine::rotation(strength, size.0, size.1)),
+            Op::Brightness => enhance::brightness(picture, 1.0 + strength),
+            Op::Color => enhance::saturation(picture, 1.0 + strength),
+            Op::Contrast => enhance::contrast(picture, 1.0 + strength),
+            Op::Sharpness => enhance::sharpness(picture, 1.0 + strength, self.spare),
             Op::Posterize => levels::posterize(picture, strength as u32),
-            Op::Solarize => levels::solarize(picture, 255.0 * f64::from(strength as f32)),
+            Op::Solarize => levels::solarize(picture, 255.0 * strength),
             Op::AutoContrast => levels::autocontrast(picture),
             Op::Equalize => levels::equalize(picture),
             Op::Invert => levels::invert(picture),
@@ -129,9 +142,5 @@ impl Brush<'_> {
 }
 
 fn degrees(shear: f64) -> f64 {
-    f64::from(shear as f32).atan().to_degrees()
-}
-
-fn factor(strength: f64) -> f64 {
-    1.0 + f64::from(strength as f32)
+    shear.atan().to_degrees()
 }
