@@ -57,7 +57,17 @@ fn read(file: &mut Cursor<&[u8]>, limits: &Limits) -> Result<(Whole, u8)> {
         // Pillow keeps grey of 16 bits as such, and converting it clips; of other colours it reads the upper 8 bits.
         let clips = info.color_type == ColorType::Grayscale;
         let samples = pixels.as_chunks::<2>().0.iter();
-        pixels = samples.map(|&[high, low]| if clips && high == 0 { low } else if clips { 255 } else { high }).collect();
+        pixels = samples
+            .map(|&[high, low]| {
+                if clips && high == 0 {
+                    low
+                } else if clips {
+                    255
+                } else {
+                    high
+                }
+            })
+            .collect();
     }
     Ok((Whole { width: info.width as usize, height: info.height as usize, channels, pixels }, number))
 }

@@ -41,7 +41,8 @@ fn request(data: &[u8], options: &str) -> Result<Request> {
         Some(Some("RGBA")) => Mode::Rgba,
         _ => return Err(wrong("mode must be \"RGB\", \"L\" or \"RGBA\"")),
     };
-    let turn = options.get("turn").map_or(Some(false), Value::as_bool).ok_or_else(|| wrong("turn must be a boolean"))?;
+    let turn =
+        options.get("turn").map_or(Some(false), Value::as_bool).ok_or_else(|| wrong("turn must be a boolean"))?;
     let reduce = options.get("reduce").map_or(Some(1), Value::as_u64);
     let reduce = reduce.filter(|reduce| matches!(reduce, 1 | 2 | 4 | 8));
     let reduce = reduce.ok_or_else(|| wrong("reduce must be 1, 2, 4 or 8"))? as usize;
