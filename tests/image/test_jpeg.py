@@ -148,7 +148,8 @@ def test_regions_outside_are_refused(photograph, written, decoded: Callable[...,
 
 
 @pytest.mark.parametrize(
-    "options", [{"reduce": 3}, {"mode": "CMYK"}, {"turn": 1}, {"region": [1, 2]}, {"region": [0, 0, -1, 1]}, {"size": 1}]
+    "options",
+    [{"reduce": 3}, {"mode": "CMYK"}, {"turn": 1}, {"region": [1, 2]}, {"region": [0, 0, -1, 1]}, {"size": 1}],
 )
 def test_options_that_cannot_be(photograph, written, decoded: Callable[..., Any], options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match="decode_image"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -43,17 +45,11 @@ def test_png(photograph, written, decoded, expected, mode: str) -> None:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    import struct
-    import zlib
-
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_of(width: int, height: int, depth: int, colour: int, interlaced: bool, raw: bytes) -> bytes:
     """A file that Pillow does not write: its pixels as they stand in the stream, with a filter byte before each row."""
-    import struct
-    import zlib
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
