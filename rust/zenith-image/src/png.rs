@@ -18,7 +18,7 @@ pub(crate) fn probe(bytes: &[u8], turn: bool, limits: &Limits) -> Result<Info> {
     let mut decoder = Decoder::new(&mut file);
     let read = decoder.read_header_info().map(|info| (info.width as usize, info.height as usize));
     drop(decoder);
-    let (width, height) = read.map_err(|error| failed(&error, file.position()))?;
+    let (width, height) = read.map_err(|error| failed(&error).at_offset(file.position()))?;
     limits.check(width, height)?;
     // EXIF may stand anywhere before the pixels, so that all up to there is read; only those who ask for it pay.
     let turn = if turn { Turn::of_orientation(orientation_of(bytes, limits)?) } else { Turn::default() };
@@ -39,18 +39,18 @@ fn read(file: &mut Cursor<&[u8]>, limits: &Limits) -> Result<(Whole, u8)> {
     let length = file.get_ref().len() as u64;
     let mut decoder = Decoder::new_with_limits(file, memory(limits));
     decoder.set_transformations(Transformations::EXPAND);
-    let header = decoder.read_header_info().map_err(|error| failed(&error, 0))?;
+    let header = decoder.read_header_info().map_err(|error| failed(&error))?;
     limits.check(header.width as usize, header.height as usize)?;
     let claimed = header.raw_bytes() as u64;
     if claimed > INFLATION_MAX * length {
         let message = format!("damaged PNG: {claimed} bytes of pixels cannot be in a file of {length} (truncated?)");
         return Err(Error::corrupt(message));
     }
-    let mut reader = decoder.read_info().map_err(|error| failed(&error, 0))?;
+    let mut reader = decoder.read_info().map_err(|error| failed(&error))?;
     let number = exif_number(reader.info());
     let size = reader.output_buffer_size().ok_or_else(|| Error::unsupported("a PNG too large to address"))?;
     let mut pixels = vec![0; size];
-    let info = reader.next_frame(&mut pixels).map_err(|error| failed(&error, 0))?;
+    let info = reader.next_frame(&mut pixels).map_err(|error| failed(&error))?;
     pixels.truncate(info.buffer_size());
     let channels = info.color_type.samples();
     if info.bit_depth == BitDepth::Sixteen {
@@ -75,7 +75,7 @@ fn read(file: &mut Cursor<&[u8]>, limits: &Limits) -> Result<(Whole, u8)> {
 fn orientation_of(bytes: &[u8], limits: &Limits) -> Result<u8> {
     let mut file = Cursor::new(bytes);
     let read = Decoder::new_with_limits(&mut file, memory(limits)).read_info().map(|reader| exif_number(reader.info()));
-    read.map_err(|error| failed(&error, file.position()))
+    read.map_err(|error| failed(&error).at_offset(file.position()))
 }
 
 fn exif_number(info: &png::Info<'_>) -> u8 {
@@ -88,10 +88,9 @@ fn memory(limits: &Limits) -> png::Limits {
     png::Limits { bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
 }
 
-fn failed(error: &DecodingError, position: u64) -> Error {
-    let error = match error {
+fn failed(error: &DecodingError) -> Error {
+    match error {
         DecodingError::LimitsExceeded => Error::unsupported("a PNG that needs more memory than the limits allow"),
         other => Error::corrupt(format!("damaged PNG: {other}")),
-    };
-    if position == 0 { error } else { error.at_offset(position) }
+    }
 }

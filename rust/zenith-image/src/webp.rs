@@ -37,6 +37,12 @@ pub(crate) fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mu
 type Opened<'a, 'b> = (WebPDecoder<&'a mut Cursor<&'b [u8]>>, (usize, usize));
 
 fn open<'a, 'b>(file: &'a mut Cursor<&'b [u8]>, limits: &Limits) -> Result<Opened<'a, 'b>> {
+    let claimed = file.get_ref().get(4..8).and_then(<[u8]>::first_chunk).map_or(0, |size| u32::from_le_bytes(*size));
+    let held = file.get_ref().len();
+    if (held as u64) < 8 + u64::from(claimed) {
+        return Err(Error::corrupt(format!("damaged WebP: it claims {} bytes (truncated)", 8 + u64::from(claimed)))
+            .at_offset(held as u64));
+    }
     let mut decoder = WebPDecoder::new(file).map_err(|error| failed(&error))?;
     let (width, height) = decoder.dimensions();
     let size = (width as usize, height as usize);

@@ -188,7 +188,7 @@ impl<'a> Markers<'a> {
             DNL => return Err(unsupported("a height that is told after the first scan (DNL)", start)),
             0xC3 => return Err(unsupported("lossless coding (SOF3)", start)),
             0xC5..=0xC7 => return Err(unsupported("hierarchical coding", start)),
-            0xC8..=0xCB | 0xCC..=0xCF => return Err(unsupported("arithmetic coding", start)),
+            0xC8..=0xCF => return Err(unsupported("arithmetic coding", start)),
             _ => {}
         }
         Ok(())
