@@ -18,9 +18,12 @@ ROOT = str(Path(__file__).parents[3])
 def output_of(example: str, root: str) -> str:
     sys.path.insert(0, root)
     sys.argv = [example]
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        with contextlib.redirect_stdout(io.StringIO()) as output:
-            importlib.import_module(f"examples.{example}").main()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()) as output,
+    ):
+        importlib.import_module(f"examples.{example}").main()
     return output.getvalue()
 
 
