@@ -202,7 +202,7 @@ impl Made {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
+    use arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
     use arrow::datatypes::{DataType, Field as ArrowField};
     use parquet::arrow::ArrowWriter;
 
