@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Result;
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::sidecar::Sidecar;
 use crate::storage::{Range, Source, Storage};
-use crate::{Error, Result};
 
 /// What opening a dataset works with.
 #[derive(Clone, Copy)]
@@ -107,22 +108,16 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         units
     }
 
-    /// Which row of its unit row `row` of `block` is, counted from the unit's first.
-    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
-        let _ = block;
-        row
-    }
-
-    /// An error about a value that a transform was to make, with the place that people find it by. `row` is one of the unit of
-    /// `block`; offsets count from the beginning of the value.
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
-        let error = error.in_field(self.schema().fields.get(field).map_or("", |field| &field.name));
+    /// Where the value of a field comes from, given the row in its block: what errors about that value name.
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
         let units = self.units();
-        let Some(unit) = units.get(block) else { return error };
-        let error = error.at_row(unit.rows.start + row);
-        match self.sources().get(unit.source as usize) {
-            Some(source) => error.in_file(&source.name),
-            None => error,
+        let unit = units.get(block);
+        let source = unit.and_then(|unit| self.sources().get(unit.source as usize));
+        Place {
+            file: source.map(|source| source.location.clone()),
+            row: unit.map(|unit| unit.rows.start + row),
+            field: self.schema().fields.get(field).map(|field| field.name.clone()),
+            ..Place::default()
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Place {
     pub block: Option<u64>,
     /// Row in the file (or line, for CSV).
     pub row: Option<u64>,
+    /// Name of the member, where the file is an archive.
+    pub member: Option<String>,
     pub field: Option<String>,
 }
 
@@ -114,13 +116,6 @@ impl Error {
         self
     }
 
-    /// For an error about a part of a file: the part begins at `start`, and so its own offsets count from there.
-    #[must_use]
-    pub fn from_offset(mut self, start: u64) -> Self {
-        self.place.offset = Some(self.place.offset.unwrap_or(0).saturating_add(start));
-        self
-    }
-
     #[must_use]
     pub fn in_block(mut self, block: u64) -> Self {
         self.place.block.get_or_insert(block);
@@ -137,6 +132,31 @@ impl Error {
     pub fn in_field(mut self, field: &str) -> Self {
         self.place.field.get_or_insert_with(|| field.to_owned());
         self
+    }
+
+    /// Names whatever is known of the place and was not named by a deeper layer.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        let known = *self.place;
+        self.place = Box::new(Place {
+            file: known.file.or(place.file),
+            offset: known.offset.or(place.offset),
+            block: known.block.or(place.block),
+            row: known.row.or(place.row),
+            member: known.member.or(place.member),
+            field: known.field.or(place.field),
+        });
+        self
+    }
+
+    /// As `at`, for an error about a value alone, whose offset counts from the beginning of it.
+    #[must_use]
+    pub fn in_value(mut self, place: Place) -> Self {
+        self.place.offset = match (self.place.offset, place.offset) {
+            (Some(within), Some(start)) => Some(start.saturating_add(within)),
+            (within, start) => within.or(start),
+        };
+        self.at(place)
     }
 
     pub fn kind(&self) -> ErrorKind {
@@ -168,6 +188,9 @@ impl fmt::Display for Error {
         }
         if let Some(row) = place.row {
             parts.push(format!("row {row}"));
+        }
+        if let Some(member) = &place.member {
+            parts.push(format!("member {member:?}"));
         }
         if let Some(field) = &place.field {
             parts.push(format!("field {field:?}"));

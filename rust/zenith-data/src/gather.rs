@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::FieldData;
 use crate::dataset::Dataset;
+use crate::error::Place;
 use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
 use crate::storage::Range;
@@ -59,18 +60,18 @@ pub fn decode_block(
 }
 
 /// Copies `found` into one slab per dense field, collects the varying ones, and lets transforms make the others. An error of
-/// theirs passes through `blame`, with the row and the field that it is about.
+/// theirs is about what `place` says of its row and field.
 pub fn gather<M: BatchMemory>(
     layout: &RowLayout,
     found: &[RowRef<'_>],
     memory: &M,
-    blame: impl Fn(usize, usize, Error) -> Error,
+    place: impl Fn(usize, usize) -> Place,
 ) -> Result<Vec<FieldData<M::Slab>>> {
     let mut made = Vec::new();
     for (field, width) in layout.made() {
         let mut slab = memory.field(field, found.len(), width * found.len())?;
         for ((row, sample), into) in found.iter().enumerate().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
-            sample.make(layout, field, into).map_err(|error| blame(row, field, error))?;
+            sample.make(layout, field, into).map_err(|error| error.in_value(place(row, field)))?;
         }
         made.push(slab);
     }

@@ -227,12 +227,11 @@ impl OpenDataset {
                 row: (row % chunk_rows) as usize,
             })
             .collect();
-        let blame = |row: usize, field: usize, error: Error| {
-            let (place, row) = places[row];
-            let block = numbers[place];
-            self.dataset.blame(block, self.dataset.row_in_unit(block, row), field, error)
+        let place = |row: usize, field: usize| {
+            let (block, row) = places[row];
+            self.dataset.place(numbers[block], row, field)
         };
-        let fields: Vec<FieldData<Slab>> = gather::gather(&self.layout, &found, &process.memory, blame)?;
+        let fields: Vec<FieldData<Slab>> = gather::gather(&self.layout, &found, &process.memory, place)?;
         Ok(Batch { rows: indices.len(), fields, position_after: 0 })
     }
 

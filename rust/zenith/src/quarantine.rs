@@ -36,8 +36,10 @@ impl ListedBlocks {
         Some(error.in_file(&source.name).in_block(unit.number))
     }
 
+    /// The sample's row of the file, which is the same for all of its fields.
     fn row_of(&self, unit: &Unit, sample: SampleRef) -> Range<u64> {
-        let row = unit.rows.start + self.dataset.row_in_unit(sample.block as usize, u64::from(sample.row));
+        let place = self.dataset.place(sample.block as usize, u64::from(sample.row), 0);
+        let row = place.row.unwrap_or(unit.rows.start + u64::from(sample.row));
         row..row + 1
     }
 

@@ -187,4 +187,22 @@ mod tests {
         assert_eq!(DatasetSpec::from_json(&written).unwrap(), spec);
         assert!(DatasetSpec::from_json(&text.replace("runs", "spans")).is_err());
     }
+
+    #[test]
+    fn golden_form_of_samples_in_files() {
+        let field = |decode: &str| format!(r#"{{"name":"x","members":["jpg","png"],"decode":{decode}}}"#);
+        let shards = format!(
+            r#"{{"format":"WebDataset","paths":["a.tar"],"options":{{"fields":[{},{}],"seed":1,"duplicate":"first","missing":"skip","truncated":"error"}}}}"#,
+            field("\"int\""),
+            field(r#"{"image":{"resize":2}}"#)
+        );
+        let folder = r#"{"format":"ImageFolder","root":"a","options":{"transform":null,"seed":1,"allow_empty":true}}"#
+            .to_owned();
+        let pictures = format!(r#"{{"format":"Pictures","of":{folder},"fields":[["image",{{"resize":2}}]],"seed":1}}"#);
+        for text in [shards, folder, pictures] {
+            let spec = DatasetSpec::from_json(&text).unwrap();
+            assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+            assert!(DatasetSpec::from_json(&text.replace("\"seed\"", "\"sead\"")).is_err());
+        }
+    }
 }

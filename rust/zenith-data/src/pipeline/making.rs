@@ -140,9 +140,7 @@ impl<P: AsMut<[u8]>> Making<P> {
             return Err(Failure::Bad(bad));
         }
         let Err(error) = caught(|| found[row].make(&shared.layout, field, into)) else { return Ok(()) };
-        let block = sample.block as usize;
-        let row = job.dataset.row_in_unit(block, u64::from(sample.row));
-        let error = job.dataset.blame(block, row, field, error);
+        let error = error.in_value(job.dataset.place(sample.block as usize, u64::from(sample.row), field));
         if !job.limits.on_error.skips(error.kind()) {
             return Err(Failure::Fatal(error));
         }

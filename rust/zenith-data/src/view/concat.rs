@@ -6,6 +6,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -167,14 +168,9 @@ impl Dataset for Concat {
         self.parts.iter().flat_map(of).collect()
     }
 
-    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
         let part = self.part(block);
-        part.dataset.row_in_unit(block - part.first_block, row)
-    }
-
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
-        let part = self.part(block);
-        part.dataset.blame(block - part.first_block, row, field, error)
+        part.dataset.place(block - part.first_block, row, field)
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

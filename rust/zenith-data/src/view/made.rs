@@ -6,6 +6,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::{Field, FieldKind, Schema};
 use crate::memory::zeros;
 use crate::rows::{Column, RowLayout, RowPool, Rows, Slot};
@@ -160,12 +161,8 @@ impl Dataset for Made {
         self.base.units()
     }
 
-    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
-        self.base.row_in_unit(block, row)
-    }
-
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
-        self.base.blame(block, row, field, error)
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
+        self.base.place(block, row, field)
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
@@ -183,7 +180,7 @@ impl Dataset for Made {
             for row in 0..count {
                 let value = below.varying(index, row);
                 if value.is_empty() && self.transforms[field].is_some() {
-                    return Err(self.no_bytes(block, row, field));
+                    return Err(no_bytes().at(self.place(block, row as u64, field)));
                 }
                 // What is made later has its bytes where they were.
                 rows.push_varying(index, value);
@@ -193,19 +190,11 @@ impl Dataset for Made {
     }
 }
 
-impl Made {
-    fn no_bytes(&self, block: usize, row: usize, field: usize) -> Error {
-        let message = "the picture has no bytes: it is missing, or only a path, and paths are not opened. Write the files' \
-                       bytes into the column";
-        let error = Error::unsupported(message).in_field(&self.schema.fields[field].name);
-        match self.base.units().get(block) {
-            Some(unit) => match self.base.sources().get(unit.source as usize) {
-                Some(source) => error.in_file(&source.location).at_row(unit.rows.start + row as u64),
-                None => error,
-            },
-            None => error,
-        }
-    }
+fn no_bytes() -> Error {
+    Error::unsupported(
+        "the picture has no bytes: it is missing, or only a path, and paths are not opened. Write the files' bytes into the \
+         column",
+    )
 }
 
 #[cfg(test)]
@@ -290,7 +279,7 @@ mod tests {
         let bring = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
         let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), bring)?;
         let found = [2, 0, 1].map(|row| RowRef { chunk: &chunks[0], row });
-        gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _, error| error)
+        gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _| Place::default())
     }
 
     fn numbers(field: &FieldData<Vec<u8>>) -> Vec<u64> {

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Indices;
 use super::draw::Draw;
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -50,19 +51,34 @@ enum Picked {
     Drawn(u64, Arc<Draw>),
 }
 
-impl Picked {
-    /// Calls `each` with the rows of a block of `rows`, as first and end, in their order.
-    fn for_each_run(&self, rows: u64, mut each: impl FnMut(Span<u32>) -> Result<()>) -> Result<()> {
-        match self {
-            Self::All => each(0..rows as u32),
-            Self::Runs(runs) => runs.iter().cloned().try_for_each(each),
-            Self::List(list) => list.iter().try_for_each(|&row| each(row..row + 1)),
-            Self::Marked(first, marks) => marks
-                .slice(*first as usize, rows as usize)
+impl Cut {
+    /// Calls `each` with the rows that are picked of the block below, which has `count`, run by run.
+    fn for_each_run(&self, count: u64, mut each: impl FnMut(Span<u32>) -> Result<()>) -> Result<()> {
+        match &self.rows {
+            Picked::All => each(0..count as u32),
+            Picked::Runs(runs) => runs.iter().cloned().try_for_each(each),
+            Picked::List(list) => list.iter().try_for_each(|&row| each(row..row + 1)),
+            Picked::Marked(first, marks) => marks
+                .slice(*first as usize, count as usize)
                 .set_slices()
                 .try_for_each(|(start, end)| each(start as u32..end as u32)),
-            Self::Drawn(first, draw) => draw.for_each_run(*first, rows as u32, each),
+            Picked::Drawn(first, draw) => draw.for_each_run(*first, count as u32, each),
         }
+    }
+
+    /// The row of the block below, which has `count`, that row `row` is.
+    fn row(&self, row: u64, count: u64) -> u64 {
+        let (mut before, mut found) = (0, row);
+        // Nothing here fails.
+        let _ = self.for_each_run(count, |run| {
+            let after = before + u64::from(run.end - run.start);
+            if (before..after).contains(&row) {
+                found = u64::from(run.start) + row - before;
+            }
+            before = after;
+            Ok(())
+        });
+        found
     }
 }
 
@@ -341,23 +357,9 @@ impl Dataset for Select {
         self.cuts.iter().map(|cut| units[cut.block].clone()).collect()
     }
 
-    fn row_in_unit(&self, block: usize, row: u64) -> u64 {
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
         let cut = &self.cuts[block];
-        let (mut before, mut found) = (0, row);
-        let runs = cut.rows.for_each_run(self.base.blocks()[cut.block].rows, |run| {
-            let count = u64::from(run.end - run.start);
-            if (before..before + count).contains(&row) {
-                found = u64::from(run.start) + row - before;
-            }
-            before += count;
-            Ok(())
-        });
-        debug_assert!(runs.is_ok(), "they were the same when the block was decoded");
-        self.base.row_in_unit(cut.block, found)
-    }
-
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
-        self.base.blame(self.cuts[block].block, row, field, error)
+        self.base.place(cut.block, cut.row(row, self.base.blocks()[cut.block].rows), field)
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {
@@ -393,6 +395,6 @@ impl Dataset for Select {
             let message = format!("the block holds {count} samples where its index promises {promised}");
             return Err(Error::corrupt(message).in_block(cut.block as u64));
         }
-        cut.rows.for_each_run(promised, |run| rows.append_rows(&whole, run.start as usize..run.end as usize))
+        cut.for_each_run(promised, |run| rows.append_rows(&whole, run.start as usize..run.end as usize))
     }
 }

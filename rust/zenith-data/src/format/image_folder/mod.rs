@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::dataset::{Block, Dataset};
+use crate::error::Place;
 use crate::field::{DType, Field, FieldKind, Schema};
 use crate::format::sample_rows::SampleRows;
 use crate::rows::{RowLayout, Rows};
@@ -220,9 +221,14 @@ impl Dataset for ImageFolder {
         &self.content.fingerprint
     }
 
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
-        let source = &self.content.sources[self.samples(block).start + row as usize];
-        error.in_file(&source.name).in_field(&self.content.schema.fields[field].name)
+    /// Rows count within a file, and a file has one.
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
+        let source = self.content.sources.get(self.content.starts[block] + row as usize);
+        Place {
+            file: source.map(|source| source.location.clone()),
+            field: self.content.schema.fields.get(field).map(|field| field.name.clone()),
+            ..Place::default()
+        }
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::Schema;
 use crate::format::ranges::{Pieces, merge};
 use crate::format::sample_rows::SampleRows;
@@ -81,6 +82,8 @@ struct Content {
     blocks: Vec<Block>,
     fields: Vec<MemberField>,
     values: Vec<Value>,
+    /// Which of a sample's members each field is made of; `None` for its key.
+    member_of: Vec<Option<usize>>,
     schema: Schema,
     transforms: Vec<Option<Arc<dyn Transform>>>,
     seed: u64,
@@ -105,35 +108,24 @@ impl Content {
         (run, &self.shards[run.shard as usize])
     }
 
-    /// The name of the member that a field was looked for by, as errors give it.
-    fn member_name(&self, key: &[u8], field: usize) -> String {
-        format!("{}.{}", String::from_utf8_lossy(key), self.fields[field].members.join("|"))
-    }
-
-    /// An error about the value of a field, with the name of its member.
-    fn named(&self, key: &[u8], field: usize, error: Error) -> Error {
-        let message = format!("member {:?}: {}", self.member_name(key, field), error.message());
-        error.with_message(message).in_field(&self.fields[field].name)
-    }
-
-    /// Appends one sample from the pieces of the shard.
-    fn append(&self, samples: &Samples, sample: usize, pieces: &Pieces, rows: &mut SampleRows<'_>) -> Result<()> {
-        let key = samples.key(sample);
-        let mut members = samples.members(sample).iter();
+    /// Appends one sample from the pieces of the shard. An error comes with the field that it is about.
+    fn append(
+        &self,
+        samples: &Samples,
+        sample: usize,
+        pieces: &Pieces,
+        rows: &mut SampleRows<'_>,
+    ) -> std::result::Result<(), (Error, usize)> {
         for (field, value) in self.values.iter().enumerate() {
-            if self.fields[field].is_key() {
-                rows.varying(field, String::from_utf8_lossy(key).as_bytes())?;
+            let about = |error: Error| (error, field);
+            let Some(at) = self.member_of[field] else {
+                rows.varying(field, String::from_utf8_lossy(samples.key(sample)).as_bytes()).map_err(about)?;
                 continue;
-            }
-            let member = members.next().ok_or_else(|| Error::internal("a sample has too few members"))?;
-            let named = |error: Error| self.named(key, field, error.at_offset(member.data));
-            let bytes = content(member, pieces).map_err(named)?;
+            };
+            let bytes = content(&samples.members(sample)[at], pieces).map_err(about)?;
             match rows.dense(field) {
-                Some(into) => value.write(&bytes, into).map_err(named)?,
-                None => {
-                    value.check(&bytes).map_err(named)?;
-                    rows.varying(field, &bytes)?;
-                }
+                Some(into) => value.write(&bytes, into).map_err(about)?,
+                None => value.check(&bytes).and_then(|()| rows.varying(field, &bytes)).map_err(about)?,
             }
         }
         Ok(())
@@ -205,14 +197,20 @@ impl Dataset for WebDataset {
         units
     }
 
-    fn blame(&self, block: usize, row: u64, field: usize, error: Error) -> Error {
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
         let content = &*self.content;
         let (run, samples) = content.run(block);
         let sample = run.samples.start + row as usize;
-        let nth = content.fields[..field].iter().filter(|field| !field.is_key()).count();
-        let start = samples.members(sample).get(nth).map_or(0, |member| member.data);
-        let named = content.named(samples.key(sample), field, error.from_offset(start));
-        named.in_file(&content.sources[run.shard as usize].location).at_row(sample as u64)
+        let member = content.member_of.get(field).copied().flatten().map(|at| &samples.members(sample)[at]);
+        let key = String::from_utf8_lossy(samples.key(sample));
+        Place {
+            file: Some(content.sources[run.shard as usize].location.clone()),
+            offset: member.map(|member| member.data),
+            row: Some(sample as u64),
+            member: member.map(|_| format!("{key}.{}", content.fields[field].members.join("|"))),
+            field: content.fields.get(field).map(|field| field.name.clone()),
+            block: None,
+        }
     }
 
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
@@ -224,7 +222,7 @@ impl Dataset for WebDataset {
             into.begin(DrawKey::new(content.seed, self.epoch, content.identity, number));
             content
                 .append(samples, sample, &pieces, &mut into)
-                .map_err(|error| error.in_file(&content.sources[run.shard as usize].location).at_row(sample as u64))?;
+                .map_err(|(error, field)| error.at(self.place(block, number - run.first, field)))?;
         }
         into.finish()
     }

@@ -93,6 +93,7 @@ impl WebDataset {
                 shards,
                 runs,
                 blocks,
+                member_of: member_of(&fields),
                 fields,
                 values,
                 schema,
@@ -140,7 +141,7 @@ fn values(
     transforms: &[Option<Arc<dyn Transform>>],
 ) -> Result<Vec<Value>> {
     let mut values = Vec::with_capacity(fields.len());
-    let mut member = 0;
+    let member_of = member_of(fields);
     for (place, field) in fields.iter().enumerate() {
         values.push(match &field.decode {
             Decode::Int => Value::Int,
@@ -148,15 +149,20 @@ fn values(
             Decode::Text => Value::Text,
             Decode::Json => Value::Json,
             Decode::Bytes => Value::Bytes,
-            Decode::Npy => first_array(ports, sources, shards, member).map_err(|error| error.in_field(&field.name))?,
+            Decode::Npy => first_array(ports, sources, shards, member_of[place].unwrap_or(0))
+                .map_err(|error| error.in_field(&field.name))?,
             Decode::Image(_) => match transforms.get(place).and_then(Option::as_ref) {
                 Some(transform) => Value::Made(transform.kind()),
                 None => return Err(Error::internal("a picture has no transform").in_field(&field.name)),
             },
         });
-        member += usize::from(!field.is_key());
     }
     Ok(values)
+}
+
+fn member_of(fields: &[MemberField]) -> Vec<Option<usize>> {
+    let mut next = 0..;
+    fields.iter().map(|field| if field.is_key() { None } else { next.next() }).collect()
 }
 
 /// What the array is like that member `number` of the first sample is.

@@ -13,6 +13,7 @@ use crate::rows::RowPool;
 use crate::sidecar::{NoSidecar, Silent};
 use crate::storage::Storage;
 use crate::testing::{FaultyMemory, MemoryStorage};
+use crate::view::{Indices, View};
 
 /// One header block and its content, filled up.
 fn member(name: &str, letter: u8, content: &[u8]) -> Vec<u8> {
@@ -290,7 +291,38 @@ fn values_that_are_not_what_was_asked_for_name_member_and_place() {
     let error = values(&storage, &dataset).unwrap_err();
     let place = error.place();
     assert_eq!((place.file.as_deref(), place.offset, place.field.as_deref()), (Some("a.tar"), Some(1536), Some("cls")));
-    assert!(error.message().contains("member \"b.cls\": \"x1\" is no int64"), "{error}");
+    assert!(error.to_string().contains("member \"b.cls\", field \"cls\": \"x1\" is no int64"), "{error}");
+    let second = dataset.place(0, 1, 0);
+    assert_eq!(&second, place);
+}
+
+#[test]
+fn views_know_where_their_values_come_from() {
+    let storage = shard(&numbered(9));
+    let base: Arc<dyn Dataset> = Arc::new(open(&storage, &WebDatasetOptions::default()).unwrap());
+    let over = |view: View| view.over(std::slice::from_ref(&base)).unwrap();
+    let split = over(View::Split { fraction: 0.5, seed: 3, part: 1 });
+    let drawn: Vec<u64> = values(&storage, &*split).unwrap().iter().map(|text| text.len() as u64).collect();
+    let picked = over(View::Select(Indices::List(vec![7, 2, 8])));
+    let runs = over(View::Select(Indices::Runs(vec![(1, 2), (5, 3)])));
+    let joined = View::Concat.over(&[base.clone(), runs.clone()]).unwrap();
+    for (view, expected) in [(split, drawn), (picked, vec![7, 2, 8]), (runs, vec![1, 2, 5, 6, 7])] {
+        // A selection that jumps about stands in its blocks sorted.
+        let expected = match view.given_order() {
+            Some(order) => {
+                let mut placed: Vec<_> = order.iter().copied().zip(expected).collect();
+                placed.sort_unstable();
+                placed.into_iter().map(|(_, number)| number).collect()
+            }
+            None => expected,
+        };
+        let found: Vec<_> = (view.blocks().iter().enumerate())
+            .flat_map(|(block, rows)| (0..rows.rows).map(move |row| (block, row)))
+            .map(|(block, row)| view.place(block, row, 1).member.unwrap())
+            .collect();
+        assert_eq!(found, expected.iter().map(|number| format!("{number:03}.txt")).collect::<Vec<_>>());
+    }
+    assert_eq!(joined.place(1, 2, 0), base.place(0, 5, 0));
 }
 
 #[test]
@@ -348,7 +380,7 @@ fn transforms_are_given_what_seed_epoch_and_sample_say() {
         let read = |ranges: &[Range]| storage.submit(dataset.sources(), ranges)?.wait();
         let chunks = decode_block(dataset, 0, &layout, &RowPool::new(0), read).unwrap();
         let found = [0, 1].map(|row| RowRef { chunk: &chunks[0], row });
-        let fields = gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _, error| error).unwrap();
+        let fields = gather(&layout, &found, &FaultyMemory::new(usize::MAX), |_, _| Place::default()).unwrap();
         let crate::batch::FieldData::Dense(slab) = &fields[0] else { return Vec::new() };
         slab.chunks(8).map(|part| u64::from_ne_bytes(part.try_into().unwrap())).collect::<Vec<_>>()
     };
