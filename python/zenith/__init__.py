@@ -20,7 +20,9 @@ from zenith.errors import (
     UnsupportedError,
     ZenithError,
 )
+from zenith.image_folder import ImageFolder
 from zenith.tables import load
+from zenith.webdataset import WebDataset
 
 __all__ = [
     "ArrowIpc",
@@ -33,6 +35,7 @@ __all__ = [
     "FieldInfo",
     "ForkedEngineError",
     "GivenUpError",
+    "ImageFolder",
     "InternalError",
     "InvalidArgumentError",
     "NotFoundError",
@@ -44,6 +47,7 @@ __all__ = [
     "Tokens",
     "UnsupportedError",
     "View",
+    "WebDataset",
     "ZenithError",
     "concat",
     "info",

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 __all__ = [
@@ -7,6 +7,7 @@ __all__ = [
     "Dataset",
     "Epoch",
     "Loader",
+    "Loan",
     "Table",
     "Transforms",
     "_TestSource",
@@ -17,11 +18,13 @@ __all__ = [
     "check_transforms",
     "columns",
     "create_arena",
+    "decode_image",
     "draw_cut_mix",
     "draw_mix_up",
     "end_lending",
     "format_of",
     "info",
+    "lend",
     "load",
     "loader_defaults",
     "suffixes",
@@ -36,6 +39,9 @@ def loader_defaults() -> str:
 
 def check_options(options: str) -> None:
     """Raises for options of a loader, as JSON, that no dataset could make sense of."""
+
+def decode_image(data: bytes, options: str) -> tuple[int, int, int, bytearray]:
+    """Height, width, channels and pixels of a picture; options: mode, turn, reduce, region, as JSON."""
 
 @final
 class Dataset:
@@ -53,6 +59,8 @@ class Dataset:
     def readable_in_order(self, bytes: int) -> bool: ...
     @property
     def block_rows(self) -> list[int]: ...
+    @property
+    def classes(self) -> list[str]: ...
     @property
     def notices(self) -> list[str]: ...
     @property
@@ -82,6 +90,13 @@ class Epoch:
 
 def create_arena() -> int:
     """The descriptor of a new arena (memory that a worker shares), which the caller closes."""
+
+@final
+class Loan:
+    """What a forked child may read in place; to be dropped when the child has ended."""
+
+def lend(start: Callable[[], object]) -> Loan:
+    """Calls ``start``, which forks a child of this process, and lends it the batches that are held here."""
 
 @final
 class ArenaWriter:

@@ -21,6 +21,7 @@ from zenith import _platform as _platform  # isort: split
 from zenith import _engine
 from zenith.errors import DatasetChangedError
 from zenith.filters import Filters, conditions
+from zenith.pictures import described, is_transforms
 from zenith.values import field_values, rows_of
 
 PathLike = str | os.PathLike[str]
@@ -258,6 +259,10 @@ class Parquet(Dataset):
             Values are bool, int, float, Decimal, str, bytes, date or datetime, and must fit the type of the column.
         partitioning: ``"hive"``: directories such as ``year=2024`` are columns too, int64 where every value is an
             integer, else text.
+        fields: columns to deliver, by name, in this order (in place of ``columns`` and ``stack``): transforms for a column
+            of encoded pictures (a list is composed), ``None`` for any other. Pictures are bytes, or structs with a member
+            ``bytes`` as Hugging Face's datasets have them; paths are not opened.
+        seed: seed of the transforms that draw; `set_epoch` has them draw anew.
 
     Raises:
         zenith.NotFoundError: no file, or a column that does not exist.
@@ -278,11 +283,24 @@ class Parquet(Dataset):
         decimals: str = "error",
         filters: Filters | None = None,
         partitioning: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
+        pictures = {}
+        if fields is not None:
+            if columns is not None or stack is not None:
+                raise ValueError("fields says which columns are delivered: give it without columns and stack")
+            pictures = _pictures(fields)
+            columns = list(fields)
         options = _column_options(columns, stack, dtypes, nulls, ragged, pad_value, pad_length, decimals)
         options["filters"] = conditions(filters)
         options["partitioning"] = partitioning
-        super().__init__({"format": "Parquet", "paths": _paths(paths), "options": options})
+        spec: dict[str, Any] = {"format": "Parquet", "paths": _paths(paths), "options": options}
+        if pictures:
+            options["encoded"] = list(pictures)
+            given = [[name, description] for name, description in pictures.items()]
+            spec = {"format": "Pictures", "of": spec, "fields": given, "seed": operator.index(seed) % 2**64}
+        super().__init__(spec)
 
 
 class ArrowIpc(Dataset):
@@ -411,6 +429,15 @@ class Csv(Dataset):
         super().__init__({"format": "Csv", "paths": _paths(paths), "options": options})
 
 
+def _pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The descriptions of the fields that are pictures."""
+    pictures = {name: transforms for name, transforms in fields.items() if transforms is not None}
+    for name, transforms in pictures.items():
+        if not is_transforms(transforms):
+            raise TypeError(f"fields[{name!r}] must be transforms with to_json(), or None, got {transforms!r}")
+    return {name: described(transforms) for name, transforms in pictures.items()}
+
+
 def _column_options(
     columns: Sequence[str] | None,
     stack: Mapping[str, str | Sequence[str]] | None,
@@ -496,21 +523,24 @@ class Tokens(Dataset):
 
 def open(paths: PathLike | Sequence[PathLike], **options: Any) -> Dataset:
     """Opens files by the format that their names tell: ``.parquet``, ``.arrow``, ``.feather``, ``.ipc``
-    and ``.arrows`` (Arrow IPC), ``.csv``, ``.csv.gz``, ``.csv.zst`` and ``.tsv``, or ``.bin`` and ``.npy`` (tokens).
+    and ``.arrows`` (Arrow IPC), ``.csv``, ``.csv.gz``, ``.csv.zst`` and ``.tsv``, ``.tar`` (WebDataset), or ``.bin`` and
+    ``.npy`` (tokens).
 
     Keywords go to the dataset's class. Raises ``ValueError`` for a name that tells no format.
     """
+    from zenith.webdataset import WebDataset  # which is made of this module's base
+
     listed = _paths(paths)
     if not listed:
         raise ValueError("no paths were given")
     found = _engine.format_of(_first_file(listed[0]))
     if found is None:
         raise ValueError(
-            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv or Tokens, "
+            f"the format of {listed[0]!r} is not told by its name. Use zenith.Parquet, ArrowIpc, Csv, Tokens or WebDataset, "
             f"or a name (or glob) that ends in {_engine.suffixes()}"
         )
-    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens]] = {
-        kind.__name__: kind for kind in (Parquet, ArrowIpc, Csv, Tokens)
+    kinds: dict[str, type[Parquet] | type[ArrowIpc] | type[Csv] | type[Tokens] | type[WebDataset]] = {
+        kind.__name__: kind for kind in (Parquet, ArrowIpc, Csv, Tokens, WebDataset)
     }
     name, delimiter = found
     if delimiter is not None:

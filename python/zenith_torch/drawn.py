@@ -26,7 +26,7 @@ _TORCH_NORMALS = struct.Struct("=ixxxxf?xxx")
 """How it ends: whether there is a normal f64 for the next call, the f32, and whether that is one."""
 _TORCH_HEAD = struct.Struct("=Qi?xxxI")
 _TORCH_ENGINE = struct.Struct(f"{_TORCH_HEAD.format}{_WORDS}Ixxxx")
-"""The same in memory, which two optionals follow."""
+"""The same in memory, which two optionals follow. The seed may differ: the engine keeps 32 bits of it."""
 _TORCH_OPTIONALS = struct.Struct("=f?xxxd?xxxxxxx")
 _NUMPY_NORMAL = struct.Struct("=Qixxxxd")
 """A pointer, whether there is a normal number for the next call, and which."""
@@ -128,16 +128,16 @@ def _torch_memory() -> _Memory | None:
     start = getattr(torch.default_generator, "_cdata", None)
     if start is None or len(state) < _TORCH_STATE.size + _TORCH_NORMALS.size:
         return None
-    seed, left, seeded, place, *words = _TORCH_STATE.unpack_from(state)
+    _, *known = _TORCH_STATE.unpack_from(state)
     has_double, _, has_float = _TORCH_NORMALS.unpack_from(state, len(state) - _TORCH_NORMALS.size)
-    known = _TORCH_ENGINE.pack(seed, left, bool(seeded), place, *words)
     for address in range(start, start + _TORCH_HEAD_BYTES, 8):
         # What is before the words first: the object ends somewhere behind them.
-        if ctypes.string_at(address, _TORCH_HEAD.size) != known[: _TORCH_HEAD.size]:
+        _, *head = _TORCH_HEAD.unpack(ctypes.string_at(address, _TORCH_HEAD.size))
+        if head != known[: len(head)]:
             continue
+        _, *found = _TORCH_ENGINE.unpack(ctypes.string_at(address, _TORCH_ENGINE.size))
         end = address + _TORCH_ENGINE.size
         _, keeps_float, _, keeps_double = _TORCH_OPTIONALS.unpack(ctypes.string_at(end, _TORCH_OPTIONALS.size))
-        kept_alike = (keeps_float, keeps_double) == (has_float, bool(has_double))
-        if kept_alike and ctypes.string_at(address, _TORCH_ENGINE.size) == known:
+        if (found, keeps_float, keeps_double) == (known, has_float, bool(has_double)):
             return _Memory((address, _TORCH_HEAD.size + _GLANCE_BYTES), (end, _TORCH_OPTIONALS.size))
     return None

@@ -48,6 +48,8 @@ class Channel:
         self.decoder = Decoder(arena)
         self.watch = Watch() if is_watched else None
         self.process: Any = None
+        self.loan: Any = None
+        """The batches that the worker inherited, which are its own to read until it has ended."""
         self.life = End(-1)
         """Readable when the worker is dead."""
         self.is_retired = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch.multiprocessing
+from zenith import _engine
 
 from zenith_torch.process.channel import Channel
 from zenith_torch.process.flag import Flag
@@ -64,7 +66,15 @@ class Context:
         channel.process = self._context.Process(
             target=work, args=(target, own, common, queues, inherited, self._setup(len(results.channels) - 1))
         )
+        if self._is_forking:
+            channel.process.start = functools.partial(_start_lending, channel)
         return channel.process
+
+
+def _start_lending(channel: Channel) -> None:
+    """Forks the worker without a copy of the batches that are held here: it is known when it has ended."""
+    del channel.process.start
+    channel.loan = _engine.lend(channel.process.start)
 
 
 class WithContext:

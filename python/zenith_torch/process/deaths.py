@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -19,8 +20,9 @@ from zenith_torch import exits
 class Deaths:
     """One for the main thread, in which signals are served.
 
-    Whoever holds it adds to ``depth`` just before a ``try``, and takes it away, then calls `act`, in the ``finally``. Both are
-    no calls, because Python serves signals at the ends of calls: none comes between the addition and the ``try``.
+    Whoever holds it adds to ``depth`` just before a ``try``, takes it away at the end and calls `act`, or `drop` where an
+    exception leaves. ``depth`` is no call, because Python serves signals at the ends of calls: none comes between the addition
+    and the ``try``.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,11 @@ class Deaths:
         if self._is_pending and (self.is_waiting or not self.depth):
             self._is_pending = False
             self._torchs(signal.SIGCHLD, None)
+
+    def drop(self) -> None:
+        """As `act`, where something else is being raised already: nobody is told, and torch forgets the pids."""
+        with suppress(RuntimeError):
+            self.act()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._is_pending = True

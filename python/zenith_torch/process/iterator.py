@@ -67,9 +67,12 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
             finally:
                 if is_held:
                     interrupts.release()
-        finally:
+        except BaseException:
             dying.depth -= 1
-            dying.act()
+            dying.drop()
+            raise
+        dying.depth -= 1
+        dying.act()
         if not self._pin_memory:
             # With pinned memory torch's own queue is waited for, which knows nothing of ours.
             self._worker_result_queue.interrupts = interrupts
@@ -98,9 +101,12 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
                     finally:
                         if is_held:
                             interrupts.release()
-                finally:
+                except BaseException:
                     dying.depth -= 1
-                    dying.act()
+                    dying.drop()
+                    raise
+                dying.depth -= 1
+                dying.act()
             except BaseException:
                 if self._kept:
                     self._uncount(before)
@@ -158,9 +164,12 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         dying.depth += 1
         try:
             self._end_workers()
-        finally:
+        except BaseException:
             dying.depth -= 1
-            dying.act()
+            dying.drop()
+            raise
+        dying.depth -= 1
+        dying.act()
 
     def _end_workers(self) -> None:
         try:
@@ -171,6 +180,8 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
                     # It does not listen to what torch ends workers with.
                     worker.kill()
                     worker.join()
+            for channel in self._worker_result_queue.channels:
+                channel.loan = None
 
     def _setup(self, worker: int) -> Setup:
         """What a worker is told before its epoch begins."""

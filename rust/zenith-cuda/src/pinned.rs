@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zenith_data::memory::BatchMemory;
 use zenith_data::{Error, ErrorKind};
 use zenith_host::idle::{Idle, capacity_for};
-use zenith_host::{Mapping, Slab, SlabPool};
+use zenith_host::{Mapping, Piece, Slab, SlabPool, pieces};
 
 use crate::context::Contexts;
 use crate::driver::{Device, Driver};
@@ -174,6 +174,15 @@ impl Lender {
 
 impl BatchMemory for PinnedMemory {
     type Slab = PinnedSlab;
+    type Piece = Piece<PinnedSlab>;
+
+    fn cut(&self, slab: Self::Slab, bytes: usize) -> Vec<Self::Piece> {
+        pieces::cut(slab, bytes)
+    }
+
+    fn join(&self, pieces: Vec<Self::Piece>) -> zenith_data::Result<Self::Slab> {
+        pieces::join(pieces).ok_or_else(zenith_data::memory::not_whole)
+    }
 
     fn slab(&self, bytes: usize) -> zenith_data::Result<PinnedSlab> {
         if let Some(pages) = self.0.pages(bytes) {

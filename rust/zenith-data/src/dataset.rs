@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Result;
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::sidecar::Sidecar;
@@ -51,6 +52,11 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     fn schema(&self) -> &Schema;
 
     fn sources(&self) -> &[Source];
+
+    /// Names of the classes that labels are numbers of, where the files tell them.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
 
     /// How its samples lie in `Rows`.
     fn layout(&self) -> RowLayout {
@@ -100,6 +106,19 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
             units.push(Unit { source, number, rows: start..start + block.rows });
         }
         units
+    }
+
+    /// Where the value of a field comes from, given the row in its block: what errors about that value name.
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
+        let units = self.units();
+        let unit = units.get(block);
+        let source = unit.and_then(|unit| self.sources().get(unit.source as usize));
+        Place {
+            file: source.map(|source| source.location.clone()),
+            row: unit.map(|unit| unit.rows.start + row),
+            field: self.schema().fields.get(field).map(|field| field.name.clone()),
+            ..Place::default()
+        }
     }
 
     /// What is read and decoded at a time: the ranges of each part of `block`, in row order. More than one where a part's

@@ -63,6 +63,8 @@ pub struct Place {
     pub block: Option<u64>,
     /// Row in the file (or line, for CSV).
     pub row: Option<u64>,
+    /// Name of the member, where the file is an archive.
+    pub member: Option<String>,
     pub field: Option<String>,
 }
 
@@ -132,6 +134,31 @@ impl Error {
         self
     }
 
+    /// Names whatever is known of the place and was not named by a deeper layer.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        let known = *self.place;
+        self.place = Box::new(Place {
+            file: known.file.or(place.file),
+            offset: known.offset.or(place.offset),
+            block: known.block.or(place.block),
+            row: known.row.or(place.row),
+            member: known.member.or(place.member),
+            field: known.field.or(place.field),
+        });
+        self
+    }
+
+    /// As `at`, for an error about a value alone, whose offset counts from the beginning of it.
+    #[must_use]
+    pub fn in_value(mut self, place: Place) -> Self {
+        self.place.offset = match (self.place.offset, place.offset) {
+            (Some(within), Some(start)) => Some(start.saturating_add(within)),
+            (within, start) => within.or(start),
+        };
+        self.at(place)
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -161,6 +188,9 @@ impl fmt::Display for Error {
         }
         if let Some(row) = place.row {
             parts.push(format!("row {row}"));
+        }
+        if let Some(member) = &place.member {
+            parts.push(format!("member {member:?}"));
         }
         if let Some(field) = &place.field {
             parts.push(format!("field {field:?}"));

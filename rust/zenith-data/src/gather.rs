@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::batch::FieldData;
 use crate::dataset::Dataset;
+use crate::error::Place;
 use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
 use crate::storage::Range;
-use crate::transform::{DrawKey, Transform};
+use crate::transform::DrawKey;
 use crate::widen;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -27,10 +28,14 @@ pub struct RowRef<'a> {
 }
 
 impl RowRef<'_> {
-    fn key(&self, layout: &RowLayout) -> DrawKey {
-        let Some(offset) = layout.key() else { return DrawKey(0) };
+    /// Lets the transform of a field write its value.
+    pub(crate) fn make(&self, layout: &RowLayout, field: usize, into: &mut [u8]) -> Result<()> {
+        let (Some(Slot::Made { index, by, .. }), Some(offset)) = (layout.slots().get(field), layout.key()) else {
+            return Err(Error::internal("a field that no transform makes was to be made"));
+        };
         let start = self.row * layout.stride() + offset;
-        bytemuck::pod_read_unaligned(&self.chunk.dense()[start..start + size_of::<DrawKey>()])
+        let key: DrawKey = bytemuck::pod_read_unaligned(&self.chunk.dense()[start..start + size_of::<DrawKey>()]);
+        by.0.apply(self.chunk.varying(*index).get(self.row), key, into)
     }
 }
 
@@ -54,8 +59,33 @@ pub fn decode_block(
     Ok(rows.into_chunks())
 }
 
-/// Copies `found` into one slab per dense field, and collects the varying ones.
-pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: &M) -> Result<Vec<FieldData<M::Slab>>> {
+/// Copies `found` into one slab per dense field, collects the varying ones, and lets transforms make the others. An error of
+/// theirs is about what `place` says of its row and field.
+pub fn gather<M: BatchMemory>(
+    layout: &RowLayout,
+    found: &[RowRef<'_>],
+    memory: &M,
+    place: impl Fn(usize, usize) -> Place,
+) -> Result<Vec<FieldData<M::Slab>>> {
+    let mut made = Vec::new();
+    for (field, width) in layout.made() {
+        let mut slab = memory.field(field, found.len(), width * found.len())?;
+        for ((row, sample), into) in found.iter().enumerate().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
+            sample.make(layout, field, into).map_err(|error| error.in_value(place(row, field)))?;
+        }
+        made.push(slab);
+    }
+    gather_others(layout, found, memory, made)
+}
+
+/// As `gather`; `made` has the fields that transforms made, in order.
+pub(crate) fn gather_others<M: BatchMemory>(
+    layout: &RowLayout,
+    found: &[RowRef<'_>],
+    memory: &M,
+    made: Vec<M::Slab>,
+) -> Result<Vec<FieldData<M::Slab>>> {
+    let mut made = made.into_iter();
     let mut fields = Vec::with_capacity(layout.slots().len());
     for (field, slot) in layout.slots().iter().enumerate() {
         let dense = |width: usize| memory.field(field, found.len(), width * found.len()).map(FieldData::Dense);
@@ -63,31 +93,11 @@ pub fn gather<M: BatchMemory>(layout: &RowLayout, found: &[RowRef<'_>], memory: 
             Slot::Dense { width, .. } => dense(*width)?,
             Slot::Widened { elements, .. } => dense(8 * elements)?,
             Slot::Varying { index } => gather_varying(found, *index)?,
-            Slot::Made { index, width, by } => {
-                let mut field = dense(*width)?;
-                make(found, layout, *index, &*by.0, *width, &mut field)?;
-                field
-            }
+            Slot::Made { .. } => FieldData::Dense(made.next().ok_or_else(|| Error::internal("a field was not made"))?),
         });
     }
     copy_dense(found, layout, memory, &mut fields);
     Ok(fields)
-}
-
-/// Lets a transform write the values of a field.
-fn make<S: AsMut<[u8]>>(
-    found: &[RowRef<'_>],
-    layout: &RowLayout,
-    index: usize,
-    transform: &dyn Transform,
-    width: usize,
-    field: &mut FieldData<S>,
-) -> Result<()> {
-    let FieldData::Dense(slab) = field else { return Err(Error::internal("what is made is dense")) };
-    for (row, into) in found.iter().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
-        transform.apply(row.chunk.varying(index).get(row.row), row.key(layout), into)?;
-    }
-    Ok(())
 }
 
 /// While one tile is copied, the next one is on its way into the cache.

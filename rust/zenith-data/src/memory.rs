@@ -11,6 +11,15 @@ pub trait BatchMemory: Send + Sync + 'static {
     /// slabs that are still leased: when the pool is empty it allocates.
     fn slab(&self, bytes: usize) -> Result<Self::Slab>;
 
+    /// A part of a slab that one thread fills while others fill theirs.
+    type Piece: AsMut<[u8]> + AsRef<[u8]> + Send + Sync + 'static;
+
+    /// Cuts a slab at multiples of `bytes`; the last piece may be shorter, and an empty slab is one empty piece.
+    fn cut(&self, slab: Self::Slab, bytes: usize) -> Vec<Self::Piece>;
+
+    /// The slab that was cut into these, in this order.
+    fn join(&self, pieces: Vec<Self::Piece>) -> Result<Self::Slab>;
+
     /// As `slab`, for `rows` values of a field that the schema names at `field`: for memory that has shapes and types.
     fn field(&self, field: usize, rows: usize, bytes: usize) -> Result<Self::Slab> {
         let _ = (field, rows);
@@ -40,6 +49,11 @@ pub(crate) fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Result<Vec<T>>
     values.try_reserve_exact(len).map_err(|_| no_room(len.saturating_mul(size_of::<T>())))?;
     values.resize(len, T::zeroed());
     Ok(values)
+}
+
+/// What `join` says when it is given other pieces than `cut` made.
+pub fn not_whole() -> Error {
+    Error::internal("a piece of a batch field is missing")
 }
 
 pub(crate) fn no_room(bytes: usize) -> Error {

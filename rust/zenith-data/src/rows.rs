@@ -143,6 +143,14 @@ impl RowLayout {
         &self.slots
     }
 
+    /// Which fields transforms make, and the bytes of a value of each.
+    pub fn made(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.slots.iter().enumerate().filter_map(|(field, slot)| match slot {
+            Slot::Made { width, .. } => Some((field, *width)),
+            _ => None,
+        })
+    }
+
     /// Rows in a full chunk; a power of two.
     pub fn chunk_rows(&self) -> usize {
         self.chunk_rows

@@ -25,6 +25,15 @@ pub struct Range {
     pub len: u64,
 }
 
+/// A folder with what lies below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// Names of the folders right in it, in bytewise order.
+    pub folders: Vec<String>,
+    /// Files at any depth, by name within each folder; names are relative to the folder and have `/` between their parts.
+    pub files: Vec<Source>,
+}
+
 /// Reads under way. Dropping it abandons them.
 pub trait Pending: Send {
     /// Waits for every range and returns their bytes in the order of the request. A source whose `version` or length
@@ -37,6 +46,9 @@ pub trait Pending: Send {
 pub trait Storage: Send + Sync {
     /// Expands a path, directory or glob into sources, in bytewise order of their names; hidden files are skipped.
     fn list(&self, pattern: &str) -> Result<Vec<Source>>;
+
+    /// Lists everything below a folder, hidden or not, links followed; of the files those whose last names are `wanted`.
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree>;
 
     /// Starts reading `ranges` of `sources`.
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>>;

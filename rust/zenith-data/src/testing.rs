@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::memory::BatchMemory;
-use crate::storage::{Pending, Range, Source, Storage};
+use crate::storage::{Pending, Range, Source, Storage, Tree};
 use crate::{Error, ErrorKind, Result};
 
 /// Files in memory. It counts what is read, so that tests can bound it.
@@ -67,6 +67,19 @@ impl Storage for MemoryStorage {
         }
     }
 
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for (location, bytes) in &self.files {
+            let Some(name) = location.strip_prefix(root).and_then(|name| name.strip_prefix('/')) else { continue };
+            tree.folders.extend(name.split_once('/').map(|(folder, _)| folder.to_owned()));
+            if wanted(name.rsplit('/').next().unwrap_or(name)) {
+                tree.files.push(Source { name: name.to_owned(), ..source(location, bytes) });
+            }
+        }
+        tree.folders.dedup();
+        Ok(tree)
+    }
+
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
         let mut parts = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -103,6 +116,10 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.inner.list(pattern)
     }
 
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        self.inner.list_tree(root, wanted)
+    }
+
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
         if self.calls.fetch_add(1, Ordering::Relaxed) == self.fails {
             return Err(Error::new(ErrorKind::Io, "cannot read the file: Input/output error (os error 5)"));
@@ -130,6 +147,15 @@ impl FaultyMemory {
 
 impl BatchMemory for FaultyMemory {
     type Slab = Vec<u8>;
+    type Piece = Vec<u8>;
+
+    fn cut(&self, slab: Vec<u8>, bytes: usize) -> Vec<Vec<u8>> {
+        if slab.is_empty() { vec![slab] } else { slab.chunks(bytes.max(1)).map(<[u8]>::to_vec).collect() }
+    }
+
+    fn join(&self, pieces: Vec<Vec<u8>>) -> Result<Vec<u8>> {
+        Ok(pieces.concat())
+    }
 
     fn slab(&self, bytes: usize) -> Result<Vec<u8>> {
         if self.slabs.fetch_add(1, Ordering::Relaxed) == self.fails {

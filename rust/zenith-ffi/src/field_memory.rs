@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use zenith::Slab;
-use zenith::data::memory::BatchMemory;
+use zenith::data::memory::{BatchMemory, not_whole};
 use zenith::data::{DType, Field, FieldKind, Result};
 use zenith::memory::HostMemory;
+use zenith::{Piece, Slab, pieces};
 
 use crate::tensors::Tensor;
 
@@ -46,6 +46,15 @@ impl FieldMemory {
 
 impl BatchMemory for FieldMemory {
     type Slab = FieldSlab;
+    type Piece = Piece<FieldSlab>;
+
+    fn cut(&self, slab: Self::Slab, bytes: usize) -> Vec<Self::Piece> {
+        pieces::cut(slab, bytes)
+    }
+
+    fn join(&self, pieces: Vec<Self::Piece>) -> Result<Self::Slab> {
+        pieces::join(pieces).ok_or_else(not_whole)
+    }
 
     fn slab(&self, bytes: usize) -> Result<FieldSlab> {
         self.host.slab(bytes).map(FieldSlab::Host)

@@ -3,6 +3,7 @@
 use zenith_data::{Error, Result};
 
 use crate::picture::{Picture, Rect};
+use crate::{jpeg, png, webp};
 
 /// What files are told apart by: their first bytes, never their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Refuses a size before anything is allocated for it.
+    pub(crate) fn check(&self, width: usize, height: usize) -> Result<()> {
+        if width as u64 * height as u64 <= self.pixels_max {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!("{width} × {height} pixels; the limit pixels_max is {}", self.pixels_max)))
+    }
+}
+
 /// What is known of a picture before it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
@@ -58,19 +69,59 @@ pub struct Request {
     pub region: Rect,
 }
 
+impl Mode {
+    pub fn channels(self) -> usize {
+        match self {
+            Mode::Grey => 1,
+            Mode::Rgb => 3,
+            Mode::Rgba => 4,
+        }
+    }
+}
+
+impl Format {
+    /// The format that bytes begin like.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Format::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
+            _ => None,
+        }
+    }
+}
+
 /// Reads the headers. Errors: not a picture, damaged, beyond the limits.
 pub fn probe(bytes: &[u8], turn: bool, limits: &Limits) -> Result<Info> {
-    let _ = (turn, limits);
-    Err(unknown(bytes))
+    match Format::of(bytes) {
+        Some(Format::Jpeg) => jpeg::probe(bytes, turn, limits),
+        Some(Format::Png) => png::probe(bytes, turn, limits),
+        Some(Format::WebP) => webp::probe(bytes, turn, limits),
+        None => Err(unknown(bytes)),
+    }
 }
 
 /// Decodes what is wanted; `into` gets its size and pixels. Errors name the byte at which the file is wrong.
 pub fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
-    let _ = (request, limits, into);
-    Err(unknown(bytes))
+    if !matches!(request.reduce, 1 | 2 | 4 | 8) {
+        return Err(Error::invalid(format!("reduce must be 1, 2, 4 or 8, not {}", request.reduce)));
+    }
+    let info = probe(bytes, request.turn, limits)?;
+    let (width, height) = (info.width.div_ceil(request.reduce), info.height.div_ceil(request.reduce));
+    if !request.region.lies_within(width, height) {
+        let Rect { x, y, width: wide, height: high } = request.region;
+        return Err(Error::invalid(format!(
+            "the region {wide} × {high} at ({x}, {y}) is empty or not within the picture of {width} × {height}"
+        )));
+    }
+    match info.format {
+        Format::Jpeg => jpeg::decode(bytes, request, limits, into),
+        Format::Png => png::decode(bytes, request, limits, into),
+        Format::WebP => webp::decode(bytes, request, limits, into),
+    }
 }
 
 fn unknown(bytes: &[u8]) -> Error {
     let head = &bytes[..bytes.len().min(8)];
-    Error::corrupt(format!("not a JPEG, PNG or WebP picture: it begins with {head:02x?}"))
+    Error::corrupt(format!("not a JPEG, PNG or WebP picture: it begins with {head:02x?}")).at_offset(0)
 }

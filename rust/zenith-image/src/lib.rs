@@ -5,8 +5,13 @@
 //! Refuses to: do I/O, know Python. Tests: in each module; against PIL and torchvision in tests/image.
 
 pub mod decode;
+mod jpeg;
+mod orientation;
 mod picture;
+mod png;
 pub mod resize;
 pub mod transforms;
+mod webp;
+mod whole;
 
 pub use picture::{Picture, Rect};

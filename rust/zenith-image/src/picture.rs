@@ -25,4 +25,12 @@ impl Rect {
     pub fn whole(width: usize, height: usize) -> Self {
         Self { x: 0, y: 0, width, height }
     }
+
+    /// Whether it is a part, and not an empty one, of a picture of this size.
+    pub fn lies_within(&self, width: usize, height: usize) -> bool {
+        let fits = |start: usize, length: usize, whole: usize| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= whole)
+        };
+        fits(self.x, self.width, width) && fits(self.y, self.height, height)
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use zenith_data::storage::{Pending, Range, Source, Storage};
+use zenith_data::storage::{Pending, Range, Source, Storage, Tree};
 use zenith_data::{Error, ErrorKind, Result};
 
 /// Threads that may hang at once. With so many no further read is tried: a mount is gone, not a block.
@@ -54,6 +54,10 @@ impl fmt::Debug for TimedReads {
 impl Storage for TimedReads {
     fn list(&self, pattern: &str) -> Result<Vec<Source>> {
         self.inner.list(pattern)
+    }
+
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        self.inner.list_tree(root, wanted)
     }
 
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {
@@ -245,6 +249,10 @@ mod tests {
     impl Storage for Slow {
         fn list(&self, _pattern: &str) -> Result<Vec<Source>> {
             Ok(Vec::new())
+        }
+
+        fn list_tree(&self, _root: &str, _wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+            Ok(Tree::default())
         }
 
         fn submit(&self, _sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {

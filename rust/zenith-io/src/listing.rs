@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use zenith_data::storage::Source;
+use zenith_data::storage::{Source, Tree};
 use zenith_data::{Error, ErrorKind, Result};
 
 /// Directories below the listed one that are looked into; deeper trees are refused rather than walked for ever.
@@ -30,6 +30,43 @@ pub(crate) fn list(pattern: &str) -> Result<Vec<Source>> {
     files.iter().map(|file| source(&root, file)).collect()
 }
 
+/// Everything below the folder `root`, hidden or not, links followed; of the files those whose names are `wanted`.
+pub(crate) fn tree(root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+    let absolute = std::path::absolute(root).map_err(|error| io_error(&error, "find the directory", root))?;
+    let mut tree = Tree::default();
+    walk_all(&absolute, "", 0, wanted, &mut tree)?;
+    Ok(tree)
+}
+
+/// Takes the files of `folder`, whose name relative to the root is `name` and ends in a slash, and then those below it.
+fn walk_all(folder: &Path, name: &str, depth: usize, wanted: &dyn Fn(&str) -> bool, tree: &mut Tree) -> Result<()> {
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for entry in entries(folder, depth)? {
+        let entry = entry.map_err(|error| io_error(&error, "list the directory", &folder.to_string_lossy()))?;
+        let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+        // Asking what a link leads to costs another call, and nothing for all else.
+        if kind.map_or_else(|| entry.path().is_dir(), |kind| kind.is_dir()) {
+            folders.push(entry.file_name().into_string().map_err(|_| not_utf8(&entry.path()))?);
+        } else if wanted(&entry.file_name().to_string_lossy()) {
+            let (path, is_link) = (entry.path(), kind.is_none());
+            // Where it is no link, the open directory is asked, which need not find its way to the file again.
+            let metadata = if is_link { fs::metadata(&path) } else { entry.metadata() };
+            let file = entry.file_name().into_string().map_err(|_| not_utf8(&path))?;
+            files.push(described(&path, format!("{name}{file}"), metadata)?);
+        }
+    }
+    folders.sort_unstable();
+    files.sort_unstable_by(|one: &Source, other| one.name.cmp(&other.name));
+    tree.files.append(&mut files);
+    for below in &folders {
+        walk_all(&folder.join(below), &format!("{name}{below}/"), depth + 1, wanted, tree)?;
+    }
+    if depth == 0 {
+        tree.folders = folders;
+    }
+    Ok(())
+}
+
 /// What identifies the content of an open or listed file, as far as the file system tells.
 pub(crate) fn version(metadata: &fs::Metadata) -> String {
     format!("{}:{}.{:09}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
@@ -48,27 +85,38 @@ pub(crate) fn io_error(error: &std::io::Error, doing: &str, file: &str) -> Error
 }
 
 fn source(root: &Path, file: &Path) -> Result<Source> {
-    let shown = file.to_string_lossy();
-    let metadata = fs::metadata(file).map_err(|error| io_error(&error, "open the file", &shown))?;
-    if !metadata.is_file() {
-        let message = "not a regular file. Give a file, a directory or a glob";
-        return Err(Error::invalid(message).in_file(&shown));
-    }
     let location = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let location = location.to_str().ok_or_else(|| Error::invalid("the path is not valid UTF-8").in_file(&shown))?;
-    let name = file.strip_prefix(root).unwrap_or(file).to_string_lossy();
-    let name = if name.is_empty() { shown } else { name };
-    let version = version(&metadata);
-    Ok(Source { location: location.to_owned(), name: name.into_owned(), len: metadata.len(), version })
+    let name = file.strip_prefix(root).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(file);
+    described(&location, name.to_string_lossy().into_owned(), fs::metadata(file))
 }
 
-fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+/// A file of which the system has told what it is.
+fn described(location: &Path, name: String, metadata: std::io::Result<fs::Metadata>) -> Result<Source> {
+    let metadata = metadata.map_err(|error| io_error(&error, "open the file", &location.to_string_lossy()))?;
+    if !metadata.is_file() {
+        let message = "not a regular file. Give a file, a directory or a glob";
+        return Err(Error::invalid(message).in_file(&location.to_string_lossy()));
+    }
+    let version = version(&metadata);
+    let location = location.to_str().ok_or_else(|| not_utf8(location))?.to_owned();
+    Ok(Source { location, name, len: metadata.len(), version })
+}
+
+fn not_utf8(path: &Path) -> Error {
+    Error::invalid("the path is not valid UTF-8. Rename the file").in_file(&path.to_string_lossy())
+}
+
+fn entries(directory: &Path, depth: usize) -> Result<fs::ReadDir> {
     let shown = directory.to_string_lossy();
     if depth > DEPTH_MAX {
         return Err(Error::invalid(format!("directories are nested deeper than {DEPTH_MAX}")).in_file(&shown));
     }
-    let entries = fs::read_dir(directory).map_err(|error| io_error(&error, "list the directory", &shown))?;
-    for entry in entries {
+    fs::read_dir(directory).map_err(|error| io_error(&error, "list the directory", &shown))
+}
+
+fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = directory.to_string_lossy();
+    for entry in entries(directory, depth)? {
         let entry = entry.map_err(|error| io_error(&error, "list the directory", &shown))?;
         if is_hidden(&entry.file_name()) {
             continue;
@@ -129,6 +177,26 @@ mod tests {
         assert_eq!(names(root.path()), ["Z.x", "a.x", "b.x", "sub/c.x"]);
         assert_eq!(names(&root.path().join("*.x")), ["Z.x", "a.x", "b.x"]);
         assert_eq!(names(&root.path().join("a.x")), ["a.x"]);
+    }
+
+    #[test]
+    fn a_tree_has_hidden_files_and_follows_links_but_not_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b/c/1.jpg", "a/.2.jpg", ".d/3.jpg", "a/4.txt", "5.jpg"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        std::os::unix::fs::symlink(root.path().join("b"), root.path().join("e")).unwrap();
+        let listed = |root: &Path| tree(root.to_str().unwrap(), &|name| name.ends_with(".jpg"));
+        let found = listed(root.path()).unwrap();
+        let mut names: Vec<_> = found.files.iter().map(|source| source.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, [".d/3.jpg", "5.jpg", "a/.2.jpg", "b/c/1.jpg", "e/c/1.jpg"]);
+        assert_eq!(found.folders, [".d", "a", "b", "e"]);
+        std::os::unix::fs::symlink(root.path(), root.path().join("b/up")).unwrap();
+        assert!(listed(root.path()).is_err());
+        assert_eq!(listed(&root.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

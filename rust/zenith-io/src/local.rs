@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use zenith_data::storage::{Pending, Range, Source, Storage};
+use zenith_data::storage::{Pending, Range, Source, Storage, Tree};
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::SlabPool;
 
@@ -182,6 +182,10 @@ fn source_of(sources: &[Source], range: Range) -> Result<&Source> {
 impl Storage for LocalFiles {
     fn list(&self, pattern: &str) -> Result<Vec<Source>> {
         listing::list(pattern)
+    }
+
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        listing::tree(root, wanted)
     }
 
     fn submit(&self, sources: &[Source], ranges: &[Range]) -> Result<Box<dyn Pending>> {

@@ -207,6 +207,7 @@ impl OpenDataset {
         let mut order: Vec<usize> = (0..indices.len()).collect();
         order.sort_unstable_by_key(|&place| indices[place]);
         let mut blocks: Vec<Arc<Vec<Chunk>>> = Vec::new();
+        let mut numbers = Vec::new();
         let mut places = vec![(0_usize, 0_u64); indices.len()];
         let mut current = None;
         for place in order {
@@ -214,6 +215,7 @@ impl OpenDataset {
             let block = self.starts.partition_point(|&start| start <= index) - 1;
             if current != Some(block) {
                 blocks.push(self.block(&process, &storage, block)?);
+                numbers.push(block);
                 current = Some(block);
             }
             places[place] = (blocks.len() - 1, index - self.starts[block]);
@@ -225,7 +227,11 @@ impl OpenDataset {
                 row: (row % chunk_rows) as usize,
             })
             .collect();
-        let fields: Vec<FieldData<Slab>> = gather::gather(&self.layout, &found, &process.memory)?;
+        let place = |row: usize, field: usize| {
+            let (block, row) = places[row];
+            self.dataset.place(numbers[block], row, field)
+        };
+        let fields: Vec<FieldData<Slab>> = gather::gather(&self.layout, &found, &process.memory, place)?;
         Ok(Batch { rows: indices.len(), fields, position_after: 0 })
     }
 

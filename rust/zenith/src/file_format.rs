@@ -14,12 +14,14 @@ pub enum FileFormat {
     },
     /// `.bin`, `.npy`
     Tokens,
+    /// `.tar`
+    WebDataset,
 }
 
 impl FileFormat {
     /// What names can end in, for messages.
     pub const SUFFIXES: &str =
-        ".parquet, .pq, .arrow, .arrows, .feather, .ipc, .csv, .tsv (also .gz, .zst), .bin, .npy";
+        ".parquet, .pq, .arrow, .arrows, .feather, .ipc, .csv, .tsv (also .gz, .zst), .bin, .npy, .tar";
 
     /// The format of a file of this name; `None` where the name does not tell. Case does not matter.
     pub fn of_name(name: &str) -> Option<Self> {
@@ -32,6 +34,7 @@ impl FileFormat {
             ("parquet" | "pq", false) => Some(Self::Parquet),
             ("arrow" | "arrows" | "feather" | "ipc", false) => Some(Self::ArrowIpc),
             ("bin" | "npy", false) => Some(Self::Tokens),
+            ("tar", false) => Some(Self::WebDataset),
             _ => None,
         }
     }
@@ -49,6 +52,7 @@ mod tests {
         assert_eq!(of("b.csv.zst"), Some(FileFormat::Csv { delimiter: ',' }));
         assert_eq!(of("c.feather"), Some(FileFormat::ArrowIpc));
         assert_eq!(of("c.npy"), Some(FileFormat::Tokens));
+        assert_eq!(of("d-000.tar"), Some(FileFormat::WebDataset));
         assert_eq!((of("c.npy.gz"), of("c"), of("csv"), of("")), (None, None, None, None));
     }
 }

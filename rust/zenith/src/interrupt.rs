@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zenith_data::storage::{Pending, Range, Source, Storage};
+use zenith_data::storage::{Pending, Range, Source, Storage, Tree};
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_io::TimedReads;
 
@@ -29,6 +29,10 @@ impl Interruptible {
 impl Storage for Interruptible {
     fn list(&self, pattern: &str) -> Result<Vec<Source>> {
         self.reads.list(pattern)
+    }
+
+    fn list_tree(&self, root: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
+        self.reads.list_tree(root, wanted)
     }
 
     /// Reads at once.

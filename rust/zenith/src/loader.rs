@@ -167,7 +167,7 @@ impl Loader {
         let ahead_bytes = AHEAD_BYTES_MIN
             .max(largest(blocks, dataset.dataset().layout().stride()) * config.num_workers.max(1) as u64);
         let quarantine = match &config.quarantine_path {
-            Some(path) => Some(Arc::new(ListedBlocks::open(path, &**dataset.dataset())?) as Arc<dyn Quarantine>),
+            Some(path) => Some(Arc::new(ListedBlocks::open(path, dataset.dataset().clone())?) as Arc<dyn Quarantine>),
             None => None,
         };
         let storage = dataset.storage();

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zenith_data::memory::BatchMemory;
+use zenith_data::memory::{BatchMemory, not_whole};
 use zenith_data::pipeline::Clock;
 use zenith_data::{Error, ErrorKind, Result};
-use zenith_host::{Slab, SlabPool};
+use zenith_host::{Piece, Slab, SlabPool, pieces};
 
 /// Batch memory from this machine's RAM.
 #[derive(Debug, Clone)]
@@ -21,6 +21,15 @@ impl HostMemory {
 
 impl BatchMemory for HostMemory {
     type Slab = Slab;
+    type Piece = Piece<Slab>;
+
+    fn cut(&self, slab: Self::Slab, bytes: usize) -> Vec<Self::Piece> {
+        pieces::cut(slab, bytes)
+    }
+
+    fn join(&self, pieces: Vec<Self::Piece>) -> Result<Self::Slab> {
+        pieces::join(pieces).ok_or_else(not_whole)
+    }
 
     fn slab(&self, bytes: usize) -> Result<Slab> {
         self.0.slab(bytes).ok_or_else(|| {

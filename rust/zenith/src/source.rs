@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zenith_data::format::tokens::TokensOptions;
-use zenith_data::format::{ArrowIpcOptions, CsvOptions, ParquetOptions};
+use zenith_data::format::{ArrowIpcOptions, CsvOptions, ParquetOptions, WebDatasetOptions};
 use zenith_data::storage::Storage;
 use zenith_data::{Error, Result};
 use zenith_io::LocalFiles;
@@ -70,6 +70,7 @@ fn spec_of(paths: Vec<String>) -> Result<DatasetSpec> {
             DatasetSpec::Csv { paths, options: CsvOptions { delimiter, ..CsvOptions::default() } }
         }
         Some(FileFormat::Tokens) => DatasetSpec::Tokens { paths, options: TokensOptions::default() },
+        Some(FileFormat::WebDataset) => DatasetSpec::WebDataset { paths, options: WebDatasetOptions::default() },
         None => {
             let why = format!("the name tells no format ({}). Give a DatasetSpec", FileFormat::SUFFIXES);
             return Err(Error::invalid(why).in_file(name));

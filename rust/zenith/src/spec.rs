@@ -1,14 +1,20 @@
 //! How a dataset is described: what Python pickles and `OpenDataset` opens.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zenith_data::dataset::{Dataset, Ports};
 use zenith_data::format::tokens::{Tokens, TokensOptions};
+use zenith_data::format::webdataset::{Decode, refuse_urls};
 use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Parquet, ParquetOptions};
+use zenith_data::format::{ImageFolder, ImageFolderOptions, WebDataset, WebDatasetOptions};
 use zenith_data::storage::{Source, Storage};
-use zenith_data::view::View;
+use zenith_data::transform::Transform;
+use zenith_data::view::{Made, View};
 use zenith_data::{Error, Result};
+
+use crate::pictures;
 
 /// A dataset as the user wrote it: paths and options, nothing looked at yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +52,32 @@ pub enum DatasetSpec {
         #[serde(default)]
         options: TokensOptions,
     },
+    /// Samples in tar shards.
+    WebDataset {
+        /// Files, directories or globs.
+        paths: Vec<String>,
+        /// Which members are delivered, and as what.
+        #[serde(default)]
+        options: WebDatasetOptions,
+    },
+    /// Pictures in folders, one folder a class.
+    ImageFolder {
+        /// The folder that holds those of the classes.
+        root: String,
+        /// What pictures go through.
+        #[serde(default)]
+        options: ImageFolderOptions,
+    },
+    /// A dataset of which some fields of bytes are pictures.
+    Pictures {
+        /// The dataset.
+        of: Box<DatasetSpec>,
+        /// What the pictures of each of these fields go through.
+        fields: Vec<(String, serde_json::Value)>,
+        /// Seed of the transforms that draw.
+        #[serde(default)]
+        seed: u64,
+    },
     /// A selection, a split, or one dataset after another.
     View {
         /// What is done to the datasets below.
@@ -71,12 +103,39 @@ impl DatasetSpec {
             }
             Self::Csv { paths, options } => Arc::new(Csv::open(ports, list(storage, paths)?, options)?),
             Self::Tokens { paths, options } => Arc::new(Tokens::open(storage, list(storage, paths)?, options.clone())?),
+            Self::WebDataset { paths, options } => {
+                refuse_urls(paths)?;
+                let transforms = member_transforms(options)?;
+                Arc::new(WebDataset::open(ports, list(storage, paths)?, options, transforms)?)
+            }
+            Self::ImageFolder { root, options } => {
+                let transform = options.transform.as_ref().map(pictures::transform).transpose()?;
+                Arc::new(ImageFolder::open(storage, root, options, transform)?)
+            }
+            Self::Pictures { of, fields, seed } => {
+                let transform = |(name, description): &(String, serde_json::Value)| {
+                    let made = pictures::transform(description).map_err(|error| error.in_field(name))?;
+                    Ok((name.clone(), made))
+                };
+                let transforms = fields.iter().map(transform).collect::<Result<Vec<_>>>()?;
+                Arc::new(Made::new(of.open(ports)?, transforms, *seed)?)
+            }
             Self::View { view, of } => {
                 let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;
                 return view.over(&of);
             }
         })
     }
+}
+
+/// The transforms of the fields that are pictures.
+fn member_transforms(options: &WebDatasetOptions) -> Result<Vec<Option<Arc<dyn Transform>>>> {
+    let fields = options.fields.iter().flatten();
+    let transform = |decode: &Decode| match decode {
+        Decode::Image(description) => pictures::transform(description).map(Some),
+        _ => Ok(None),
+    };
+    fields.map(|field| transform(&field.decode).map_err(|error| error.in_field(&field.name))).collect()
 }
 
 /// Reads the description of a view from JSON.
@@ -87,9 +146,10 @@ pub fn view_from_json(text: &str) -> Result<View> {
 /// Every pattern's files, in the order of the patterns; a file named twice is an error.
 fn list(storage: &dyn Storage, patterns: &[String]) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = Vec::new();
+    let mut known = HashSet::new();
     for pattern in patterns {
         for source in storage.list(pattern)? {
-            if sources.iter().any(|known| known.location == source.location) {
+            if !known.insert(source.location.clone()) {
                 return Err(
                     Error::invalid("the file is named twice. Each file may be listed once").in_file(&source.location)
                 );
@@ -126,5 +186,23 @@ mod tests {
         let written = serde_json::to_string(&spec).unwrap();
         assert_eq!(DatasetSpec::from_json(&written).unwrap(), spec);
         assert!(DatasetSpec::from_json(&text.replace("runs", "spans")).is_err());
+    }
+
+    #[test]
+    fn golden_form_of_samples_in_files() {
+        let field = |decode: &str| format!(r#"{{"name":"x","members":["jpg","png"],"decode":{decode}}}"#);
+        let shards = format!(
+            r#"{{"format":"WebDataset","paths":["a.tar"],"options":{{"fields":[{},{}],"seed":1,"duplicate":"first","missing":"skip","truncated":"error"}}}}"#,
+            field("\"int\""),
+            field(r#"{"image":{"resize":2}}"#)
+        );
+        let folder = r#"{"format":"ImageFolder","root":"a","options":{"transform":null,"seed":1,"allow_empty":true}}"#
+            .to_owned();
+        let pictures = format!(r#"{{"format":"Pictures","of":{folder},"fields":[["image",{{"resize":2}}]],"seed":1}}"#);
+        for text in [shards, folder, pictures] {
+            let spec = DatasetSpec::from_json(&text).unwrap();
+            assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+            assert!(DatasetSpec::from_json(&text.replace("\"seed\"", "\"sead\"")).is_err());
+        }
     }
 }

@@ -119,10 +119,32 @@ fn written(folder: &Path, name: &str) -> std::path::PathBuf {
     path
 }
 
+/// A shard of a number and a text a sample.
+fn shard(folder: &Path) -> std::path::PathBuf {
+    let mut archive = Vec::new();
+    for (id, (extension, filling)) in (0..ROWS).flat_map(|id| [("id", ""), ("txt", "x")].map(|member| (id, member))) {
+        let content = format!("{id}{filling}");
+        let mut block = [0; 1024];
+        block[..4].copy_from_slice(format!("{id:04}").as_bytes());
+        block[4] = b'.';
+        block[5..5 + extension.len()].copy_from_slice(extension.as_bytes());
+        block[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        block[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+        block[512..512 + content.len()].copy_from_slice(content.as_bytes());
+        archive.extend_from_slice(&block);
+    }
+    archive.extend_from_slice(&[0; 1024]);
+    let path = folder.join("a.tar");
+    std::fs::write(&path, archive).unwrap();
+    path
+}
+
 fn every_allocation_may_fail(name: &str) {
     const PLENTY: u64 = 1 << 40;
     let folder = tempfile::tempdir().unwrap();
-    let path = written(folder.path(), name);
+    let path = if name.ends_with("tar") { shard(folder.path()) } else { written(folder.path(), name) };
     let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
     let whole = text(&run(&path, PLENTY));
     let left: u64 = whole.split("right, ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
@@ -147,6 +169,11 @@ fn every_allocation_may_fail(name: &str) {
 #[test]
 fn parquet() {
     every_allocation_may_fail("a.parquet");
+}
+
+#[test]
+fn webdataset() {
+    every_allocation_may_fail("a.tar");
 }
 
 #[test]

@@ -119,3 +119,43 @@ def test_an_iterator_of_the_parent_is_a_clear_error_in_the_child() -> None:
     assert status_of(in_a_child(use)) == 0
     # What the child did with its copy, the parent's workers have not heard of.
     assert sum(1 for _ in iterator) == 49
+
+
+class Inherited(Dataset[tuple[int, int, int]]):
+    """Looks at a batch that the main process held when the worker was forked."""
+
+    def __init__(self, batch: torch.Tensor) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[int, int, int]:
+        return int(self.batch.min()), int(self.batch.max()), anonymous_kib()
+
+
+def anonymous_kib() -> int:
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
+
+
+def large(index: int) -> torch.Tensor:
+    return torch.full((8 << 20,), index, dtype=torch.int32)
+
+
+def test_workers_read_what_they_inherit_in_place() -> None:
+    first = iter(DataLoader(Call(large, 12), batch_size=None, num_workers=1))
+    held = next(first)
+    dataset = Inherited(held)
+    second = iter(DataLoader(dataset, batch_size=None, num_workers=2))
+    plain = iter(DataLoader(Inherited(torch.zeros(4)), batch_size=None, num_workers=1))
+    _, _, usual_kib = next(plain)
+    found = [next(second) for _ in range(10)]
+    # The main process drops it, and its worker writes others.
+    dataset.batch = torch.zeros(1)
+    del held
+    assert [int(batch[0]) for batch in first] == list(range(1, 12))
+    found += list(second)
+    assert [(least, most) for least, most, _ in found] == [(0, 0)] * 40
+    # It is 32 MiB.
+    assert max(kib for _, _, kib in found) < usual_kib + 16_000

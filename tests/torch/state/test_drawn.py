@@ -44,6 +44,17 @@ def test_draws_are_noticed(reads_words: bool, monkeypatch: pytest.MonkeyPatch) -
         assert watch.look() == [name for name in randomness.GLOBALS if before[name] != now[name]]
 
 
+@pytest.mark.parametrize("seed", [0, 2**40 + 1, -3])
+def test_the_words_are_found_whatever_the_seed(seed: int) -> None:
+    before = torch.get_rng_state()
+    try:
+        torch.manual_seed(seed)
+        torch.normal(0.0, torch.ones(1))
+        assert drawn.Drawn()._torch_memory is not None
+    finally:
+        torch.set_rng_state(before)
+
+
 def test_states_that_are_put_back_are_noticed() -> None:
     watch = drawn.Drawn()
     states = randomness.take_globals()

@@ -16,6 +16,9 @@ pub struct ColumnOptions {
     pub stack: Vec<(String, StackSource)>,
     /// Element type of a field or column. To an integer the values must fit exactly; to a float they are rounded.
     pub dtypes: Vec<(String, DType)>,
+    /// Columns of encoded pictures: bytes, or a struct that has a member `bytes`, whose name stands for that member.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encoded: Vec<String>,
     pub nulls: Nulls,
     pub ragged: Ragged,
     pub decimals: Decimals,
@@ -27,6 +30,7 @@ impl Default for ColumnOptions {
             columns: None,
             stack: Vec::new(),
             dtypes: Vec::new(),
+            encoded: Vec::new(),
             nulls: Nulls::Error,
             ragged: Ragged::List,
             decimals: Decimals::Error,

@@ -103,6 +103,10 @@ impl Projection {
             Some(columns) => {
                 let mut found = Vec::new();
                 for column in columns {
+                    if options.encoded.contains(column) {
+                        found.push(resolver.find_encoded(column)?);
+                        continue;
+                    }
                     found.extend(resolver.find(column)?.into_iter().filter(|leaf| !stacked.contains(leaf)));
                 }
                 found
@@ -111,7 +115,7 @@ impl Projection {
             None => Vec::new(),
         };
         for leaf in single {
-            let name = resolver.available[leaf].name.clone();
+            let name = resolver.field_name(leaf);
             plans.push(resolver.plan(name, vec![leaf], true)?);
         }
         resolver.finish(plans)
@@ -199,6 +203,36 @@ impl<'a> Resolver<'a> {
         Ok(found)
     }
 
+    /// The column of bytes that `name` stands for.
+    fn find_encoded(&self, name: &str) -> Result<usize> {
+        let found = self.find(name)?;
+        let member = format!("{name}.bytes");
+        let bytes = found.iter().copied().find(|&leaf| [name, &member].contains(&self.available[leaf].name.as_str()));
+        let class = bytes.map(|leaf| classify(&self.available[leaf].data_type, self.options)).transpose();
+        match (bytes, class) {
+            (Some(leaf), Ok(Some(Class::Binary))) => Ok(leaf),
+            _ => {
+                let types: Vec<_> = found
+                    .iter()
+                    .map(|&leaf| format!("{} {}", self.available[leaf].name, self.available[leaf].data_type))
+                    .collect();
+                let why = format!(
+                    "no encoded pictures are in this column ({}): it must be bytes, or a struct with a member bytes. Paths \
+                     are not opened: write the files' bytes into the column",
+                    types.join(", ")
+                );
+                Err(Error::unsupported(why).in_field(name))
+            }
+        }
+    }
+
+    /// The name that a column is delivered by: its own, or that of the struct whose bytes it is.
+    fn field_name(&self, leaf: usize) -> String {
+        let name = &self.available[leaf].name;
+        let of = name.strip_suffix(".bytes").filter(|of| self.options.encoded.iter().any(|encoded| encoded == of));
+        of.unwrap_or(name).to_owned()
+    }
+
     fn names(&self) -> String {
         let mut names: Vec<&str> = self.available.iter().take(20).map(|leaf| leaf.name.as_str()).collect();
         if self.available.len() > names.len() {
@@ -259,7 +293,10 @@ impl<'a> Resolver<'a> {
                 }
             }
             Class::Text | Class::Binary => {
+                let is_encoded = self.options.encoded.contains(&name);
                 let fill = match self.fill_for(&name, &column) {
+                    // Whoever makes pictures of them says that there are no bytes, which may have another reason here.
+                    None if is_encoded => Some(Vec::new()),
                     None => None,
                     Some(Fill::Text(text)) => Some(text.clone().into_bytes()),
                     Some(other) => {

@@ -3,14 +3,15 @@
 use super::Shared;
 use super::bad_blocks::Losses;
 use super::coordinator::BlockView;
+use super::making::Making;
 use crate::batch::Batch;
-use crate::gather::{RowRef, gather};
+use crate::gather::{RowRef, gather_others};
 use crate::memory::BatchMemory;
 use crate::plan::SampleRef;
 use crate::{Error, Result};
 
 /// Buffers that a worker keeps from batch to batch.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     samples: Vec<SampleRef>,
     /// Index into `blocks` by block number, valid where `blocks` confirms it.
@@ -18,11 +19,13 @@ pub(crate) struct Scratch {
     blocks: Vec<u32>,
 }
 
-pub(crate) fn assemble<M: BatchMemory>(
-    shared: &Shared<M>,
-    ticket: u64,
-    scratch: &mut Scratch,
-) -> Result<(Batch<M::Slab>, Losses)> {
+/// A batch, or one that several may work on.
+pub(crate) enum Assembled<M: BatchMemory> {
+    Whole(Batch<M::Slab>, Losses),
+    InParts(Making<M::Piece>),
+}
+
+pub(crate) fn assemble<M: BatchMemory>(shared: &Shared<M>, ticket: u64, scratch: &mut Scratch) -> Result<Assembled<M>> {
     let epoch = &shared.job.epoch;
     scratch.samples.clear();
     epoch.resolve(&shared.job.plan, ticket, &mut scratch.samples);
@@ -30,8 +33,13 @@ pub(crate) fn assemble<M: BatchMemory>(
     let views = shared.lock().view(&scratch.blocks)?;
     let mut losses = Losses::default();
     let found = scratch.locate(&views, shared.layout.chunk_rows(), &mut losses)?;
-    let fields = gather(&shared.layout, &found, &shared.job.memory)?;
-    Ok((Batch { rows: found.len(), fields, position_after: epoch.position_after(ticket) }, losses))
+    if shared.layout.key().is_some() {
+        let rows = found.len();
+        drop(found);
+        return Making::new(shared, ticket, scratch.clone(), views, rows).map(Assembled::InParts);
+    }
+    let fields = gather_others(&shared.layout, &found, &shared.job.memory, Vec::new())?;
+    Ok(Assembled::Whole(Batch { rows: found.len(), fields, position_after: epoch.position_after(ticket) }, losses))
 }
 
 impl Scratch {
@@ -52,7 +60,12 @@ impl Scratch {
     }
 
     /// Finds every sample's chunk. Samples of a bad block are left out, or give their place to one that stands in.
-    fn locate<'a>(&self, views: &'a [BlockView], chunk_rows: usize, losses: &mut Losses) -> Result<Vec<RowRef<'a>>> {
+    pub(crate) fn locate<'a>(
+        &self,
+        views: &'a [BlockView],
+        chunk_rows: usize,
+        losses: &mut Losses,
+    ) -> Result<Vec<RowRef<'a>>> {
         // Full chunks hold a power of two of rows.
         let (shift, mask) = (chunk_rows.trailing_zeros(), chunk_rows - 1);
         let mut found = Vec::with_capacity(self.samples.len());
@@ -75,5 +88,14 @@ impl Scratch {
             }
         }
         Ok(found)
+    }
+
+    /// Which sample each of those is that `locate` finds, or whose place it takes.
+    pub(crate) fn located(&self, views: &[BlockView]) -> Vec<SampleRef> {
+        let is_found = |sample: &&SampleRef| {
+            let view = &views[self.slot_of_block[sample.block as usize] as usize];
+            !matches!(view, BlockView::Skipped(_, None))
+        };
+        self.samples.iter().filter(is_found).copied().collect()
     }
 }

@@ -1,10 +1,11 @@
-//! What happens to blocks that cannot be read: who is told, what stands in for them, how many may be lost.
+//! What happens to blocks that cannot be read, and to samples that cannot be made: who is told, what stands in for them, how many may be lost.
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::SampleRef;
 use crate::{Error, ErrorKind, Result};
 
-/// What to do with a block that cannot be read or decoded.
+/// What to do with a block that cannot be read or decoded, or a sample that cannot be made of what was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
@@ -42,6 +43,12 @@ pub trait Quarantine: Send + Sync {
 
     /// Lists `block`. An error ends the epoch: a unit that is not listed would be lost without a trace.
     fn add(&self, block: u32, why: &Error) -> Result<()>;
+
+    /// As `listed`, of one sample.
+    fn listed_sample(&self, sample: SampleRef) -> Option<Error>;
+
+    /// As `add`, of one sample.
+    fn add_sample(&self, sample: SampleRef, why: &Error) -> Result<()>;
 }
 
 /// What one batch, or all batches so far, lost to bad blocks.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::bad_blocks::{Losses, OnError};
 use super::stats::Usage;
 use crate::batch::{Batch, FieldData};
-use crate::dataset::Dataset;
+use crate::dataset::{Block, Dataset};
 use crate::plan::{BlockUse, Epoch, Plan, Release, Schedule};
 use crate::rows::{Chunk, RowLayout};
 use crate::{Error, Result};
@@ -87,9 +87,11 @@ pub(crate) enum BlockView {
 pub(crate) struct Coordinator<S> {
     epoch: Epoch,
     limits: Limits,
-    /// Bytes of a sample while it waits, and of a whole batch when it leaves.
-    row_bytes: u64,
+    /// Bytes of each block while its samples wait, and of a whole batch when it leaves.
+    block_bytes: Vec<u64>,
     batch_bytes: u64,
+    /// Batches that may always be under way.
+    unbounded: u64,
     chunk_rows: u32,
     block_rows: Vec<u32>,
     schedule: std::iter::Peekable<Schedule>,
@@ -123,12 +125,19 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         epoch: Epoch,
         limits: Limits,
     ) -> Self {
+        let stride = layout.stride().max(1) as u64;
+        let waiting_bytes = |block: &Block| match layout.key() {
+            Some(_) => block.decoded_bytes,
+            None => block.rows * stride,
+        };
         let delivered = dataset.schema().fields.iter().map(|field| field.kind.width().unwrap_or(64)).sum::<usize>();
         Self {
             schedule: epoch.schedule(plan).peekable(),
             batches: epoch.batches(),
             limits,
-            row_bytes: layout.stride().max(1) as u64,
+            block_bytes: dataset.blocks().iter().map(waiting_bytes).collect(),
+            // One more is being made while the consumer takes the one before it.
+            unbounded: if layout.key().is_some() { 2 } else { 1 },
             batch_bytes: epoch.batch_size() * delivered as u64,
             chunk_rows: layout.chunk_rows() as u32,
             block_rows: dataset.blocks().iter().map(|block| block.rows as u32).collect(),
@@ -188,7 +197,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             return Some(Choice::Assemble);
         }
         let next = self.schedule.peek()?;
-        let bytes = u64::from(self.block_rows[next.block as usize]) * self.row_bytes;
+        let bytes = self.block_bytes[next.block as usize];
         let needed_now = next.first <= end && self.may_prefetch();
         if !needed_now && self.ahead_bytes + bytes > self.limits.ahead_bytes && self.ahead_bytes > 0 {
             return None;
@@ -215,7 +224,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         let waiting = self.next_ticket - self.next_out;
         let within_bytes = (waiting + 1) * self.batch_bytes <= self.limits.prefetch_bytes;
         let within_count = self.limits.prefetch_batches.is_none_or(|most| waiting < most);
-        waiting == 0 || (within_count && (within_bytes || self.limits.prefetch_batches.is_some()))
+        waiting < self.unbounded || (within_count && (within_bytes || self.limits.prefetch_batches.is_some()))
     }
 
     /// Every block whose first use lies before this position is decoded.
@@ -378,7 +387,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
     pub(crate) fn has_room(&self) -> bool {
         let waiting = self.next_ticket - self.next_out;
         let few_bytes = 2 * waiting * self.batch_bytes <= self.limits.prefetch_bytes;
-        waiting == 0 || self.limits.prefetch_batches.map_or(few_bytes, |most| 2 * waiting <= most)
+        waiting < self.unbounded || self.limits.prefetch_batches.map_or(few_bytes, |most| 2 * waiting <= most)
     }
 
     pub(crate) fn usage(&self) -> Usage {

@@ -1,18 +1,22 @@
 //! From a plan to finished batches: decode what is needed soon, assemble by ticket, hand out in order.
 //!
 //! `Coordinator` decides (pure, one lock), `worker` does (threads, or the caller's own thread without workers),
-//! `assemble` copies rows, `stats` counts. PIPE-1: batches leave in position order. PIPE-2: nothing waits for the
+//! `assemble` copies rows, `making` makes values (pictures) by many hands, `stats` counts. PIPE-1: batches leave in position order. PIPE-2: nothing waits for the
 //! consumer's references. PIPE-3: every queue is bounded by bytes.
 
 mod assemble;
 mod bad_blocks;
 mod coordinator;
+mod making;
+#[cfg(test)]
+mod making_tests;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod turns;
 mod worker;
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,7 +32,8 @@ use crate::plan::{Epoch, Plan};
 use crate::rows::{RowLayout, RowPool};
 use crate::storage::Storage;
 use crate::{Error, Result};
-use coordinator::Coordinator;
+use coordinator::{Coordinator, Task};
+use making::Making;
 use turns::Turns;
 
 /// Monotonic time for the statistics, brought from outside.
@@ -70,21 +75,52 @@ pub enum Next<S> {
     End,
 }
 
+/// Something for a worker to do.
+pub(crate) enum Work<M: BatchMemory> {
+    Begin(Task),
+    /// To work on a batch that somebody has begun.
+    Help(Arc<Making<M::Piece>>),
+}
+
 /// What the pipeline's lock guards.
-pub(crate) struct State<S> {
-    coordinator: Coordinator<S>,
+pub(crate) struct State<M: BatchMemory> {
+    coordinator: Coordinator<M::Slab>,
+    /// Batches whose values are being made, oldest first.
+    pub(crate) under_way: VecDeque<Arc<Making<M::Piece>>>,
     pub(crate) turns: Turns,
 }
 
-impl<S> std::ops::Deref for State<S> {
-    type Target = Coordinator<S>;
+impl<M: BatchMemory> State<M> {
+    /// Something to do now, if there is anything: what is needed soonest first.
+    pub(crate) fn next_work(&mut self) -> Option<Work<M>> {
+        self.forget_what_is_made();
+        match self.under_way.front() {
+            Some(making) => Some(Work::Help(making.clone())),
+            None => self.coordinator.next_task().map(Work::Begin),
+        }
+    }
+
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.forget_what_is_made();
+        !self.under_way.is_empty() || self.coordinator.has_task()
+    }
+
+    fn forget_what_is_made(&mut self) {
+        while self.under_way.front().is_some_and(|making| making.is_taken()) {
+            self.under_way.pop_front();
+        }
+    }
+}
+
+impl<M: BatchMemory> std::ops::Deref for State<M> {
+    type Target = Coordinator<M::Slab>;
 
     fn deref(&self) -> &Self::Target {
         &self.coordinator
     }
 }
 
-impl<S> std::ops::DerefMut for State<S> {
+impl<M: BatchMemory> std::ops::DerefMut for State<M> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.coordinator
     }
@@ -94,7 +130,7 @@ pub(crate) struct Shared<M: BatchMemory> {
     pub(crate) job: Job<M>,
     pub(crate) layout: Arc<RowLayout>,
     pub(crate) stats: Stats,
-    state: Mutex<State<M::Slab>>,
+    state: Mutex<State<M>>,
     /// Each worker waits at its own for something to do.
     beds: Vec<Condvar>,
     /// The consumer waits here for the next batch.
@@ -114,13 +150,13 @@ impl<M: BatchMemory> Shared<M> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<M::Slab>> {
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes a worker if there is something for it to do.
-    pub(crate) fn wake_one(&self, state: &mut State<M::Slab>) {
-        if state.has_task()
+    pub(crate) fn wake_one(&self, state: &mut State<M>) {
+        if state.has_work()
             && let Some(worker) = state.turns.wake(&self.stats)
         {
             self.beds[worker].notify_one();
@@ -155,7 +191,7 @@ impl<M: BatchMemory> Pipeline<M> {
             job,
             layout,
             stats: Stats::default(),
-            state: Mutex::new(State { coordinator, turns }),
+            state: Mutex::new(State { coordinator, under_way: VecDeque::new(), turns }),
             beds: (0..workers).map(|_| Condvar::new()).collect(),
             ready: Condvar::new(),
             running: Mutex::new(workers),
@@ -221,7 +257,7 @@ impl<M: BatchMemory> Pipeline<M> {
             if state.is_finished() {
                 return Ok(Next::End);
             }
-            match state.next_task() {
+            match state.next_work() {
                 Some(task) => {
                     drop(state);
                     if !worker::perform(&self.shared, task, &mut scratch) {

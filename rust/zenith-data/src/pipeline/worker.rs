@@ -4,9 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use super::Shared;
-use super::assemble::{self, Scratch};
+use super::assemble::{self, Assembled, Scratch};
+use super::bad_blocks::Losses;
 use super::coordinator::{Decoded, StandIn, Task};
+use super::making::Making;
+use super::{Shared, Work};
+use crate::batch::Batch;
 use crate::format::guard::panic_text;
 use crate::gather::decode_block;
 use crate::memory::BatchMemory;
@@ -39,7 +42,7 @@ fn run<M: BatchMemory>(index: usize, shared: &Shared<M>) {
             return;
         }
         let has_place = state.turns.has_place(&shared.stats);
-        if has_place && let Some(task) = state.next_task() {
+        if has_place && let Some(task) = state.next_work() {
             state.turns.begin();
             // Whoever finds more to do wakes one other, who does the same.
             shared.wake_one(&mut state);
@@ -61,9 +64,10 @@ fn run<M: BatchMemory>(index: usize, shared: &Shared<M>) {
 }
 
 /// Does one task and reports it. `false`: a read that it needs goes on, and the task is to be done again.
-pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &mut Scratch) -> bool {
-    match task {
-        Task::Decode(used) => {
+pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, work: Work<M>, scratch: &mut Scratch) -> bool {
+    match work {
+        Work::Help(making) => help(shared, &making),
+        Work::Begin(Task::Decode(used)) => {
             let outcome = caught(|| decode_or_skip(shared, &used));
             if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
                 shared.lock().on_postponed(used);
@@ -72,20 +76,45 @@ pub(crate) fn perform<M: BatchMemory>(shared: &Shared<M>, task: Task, scratch: &
             let garbage = shared.lock().on_decoded(used, outcome);
             drop(garbage);
         }
-        Task::Assemble(ticket) => {
+        Work::Begin(Task::Assemble(ticket)) => {
             let started = shared.job.clock.now_ns();
             let outcome = caught(|| assemble::assemble(shared, ticket, scratch));
-            if let Ok((batch, _)) = &outcome {
-                shared.stats.samples.fetch_add(batch.rows as u64, Ordering::Relaxed);
-                shared.stats.batches.fetch_add(1, Ordering::Relaxed);
-            }
             add_since(shared, &shared.stats.assemble_ns, started);
-            let garbage = shared.lock().on_assembled(ticket, outcome);
-            shared.ready.notify_one();
-            drop(garbage);
+            match outcome {
+                Ok(Assembled::Whole(batch, losses)) => hand_in(shared, ticket, Ok((batch, losses))),
+                Ok(Assembled::InParts(making)) => {
+                    let making = Arc::new(making);
+                    let mut state = shared.lock();
+                    state.under_way.push_back(making.clone());
+                    shared.wake_one(&mut state);
+                    drop(state);
+                    help(shared, &making);
+                }
+                Err(error) => hand_in(shared, ticket, Err(error)),
+            }
         }
     }
     true
+}
+
+/// Makes values of a batch until none is left to begin; whoever makes the last one hands the batch in.
+fn help<M: BatchMemory>(shared: &Shared<M>, making: &Making<M::Piece>) {
+    let started = shared.job.clock.now_ns();
+    let finished = making.work(shared);
+    add_since(shared, &shared.stats.assemble_ns, started);
+    if let Some(outcome) = finished {
+        hand_in(shared, making.ticket, outcome);
+    }
+}
+
+fn hand_in<M: BatchMemory>(shared: &Shared<M>, ticket: u64, outcome: Result<(Batch<M::Slab>, Losses)>) {
+    if let Ok((batch, _)) = &outcome {
+        shared.stats.samples.fetch_add(batch.rows as u64, Ordering::Relaxed);
+        shared.stats.batches.fetch_add(1, Ordering::Relaxed);
+    }
+    let garbage = shared.lock().on_assembled(ticket, outcome);
+    shared.ready.notify_one();
+    drop(garbage);
 }
 
 /// Other blocks that are tried for a bad one's places before giving up.

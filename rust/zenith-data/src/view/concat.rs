@@ -6,6 +6,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -165,6 +166,11 @@ impl Dataset for Concat {
             part.dataset.units().into_iter().map(move |unit| Unit { source: unit.source + first, ..unit })
         };
         self.parts.iter().flat_map(of).collect()
+    }
+
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
+        let part = self.part(block);
+        part.dataset.place(block - part.first_block, row, field)
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {

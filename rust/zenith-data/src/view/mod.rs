@@ -3,6 +3,7 @@
 
 mod concat;
 mod draw;
+mod made;
 mod select;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use concat::Concat;
+pub use made::Made;
 pub use select::Select;
 
 use crate::dataset::Dataset;

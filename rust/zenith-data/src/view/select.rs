@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Indices;
 use super::draw::Draw;
 use crate::dataset::{Block, Dataset, Unit};
+use crate::error::Place;
 use crate::field::Schema;
 use crate::rows::{RowLayout, Rows};
 use crate::storage::{Range, Source};
@@ -48,6 +49,37 @@ enum Picked {
     Marked(u64, BooleanBuffer),
     /// What the split draws among the rows of the block, whose first is this sample of the dataset below.
     Drawn(u64, Arc<Draw>),
+}
+
+impl Cut {
+    /// Calls `each` with the rows that are picked of the block below, which has `count`, run by run.
+    fn for_each_run(&self, count: u64, mut each: impl FnMut(Span<u32>) -> Result<()>) -> Result<()> {
+        match &self.rows {
+            Picked::All => each(0..count as u32),
+            Picked::Runs(runs) => runs.iter().cloned().try_for_each(each),
+            Picked::List(list) => list.iter().try_for_each(|&row| each(row..row + 1)),
+            Picked::Marked(first, marks) => marks
+                .slice(*first as usize, count as usize)
+                .set_slices()
+                .try_for_each(|(start, end)| each(start as u32..end as u32)),
+            Picked::Drawn(first, draw) => draw.for_each_run(*first, count as u32, each),
+        }
+    }
+
+    /// The row of the block below, which has `count`, that row `row` is.
+    fn row(&self, row: u64, count: u64) -> u64 {
+        let (mut before, mut found) = (0, row);
+        // Nothing here fails.
+        let _ = self.for_each_run(count, |run| {
+            let after = before + u64::from(run.end - run.start);
+            if (before..after).contains(&row) {
+                found = u64::from(run.start) + row - before;
+            }
+            before = after;
+            Ok(())
+        });
+        found
+    }
 }
 
 /// Consecutive samples of one block of the dataset below; `place` is where they were given.
@@ -325,6 +357,11 @@ impl Dataset for Select {
         self.cuts.iter().map(|cut| units[cut.block].clone()).collect()
     }
 
+    fn place(&self, block: usize, row: u64, field: usize) -> Place {
+        let cut = &self.cuts[block];
+        self.base.place(cut.block, cut.row(row, self.base.blocks()[cut.block].rows), field)
+    }
+
     fn ranges(&self, block: usize) -> Vec<Range> {
         self.base.ranges(self.cuts[block].block)
     }
@@ -358,16 +395,6 @@ impl Dataset for Select {
             let message = format!("the block holds {count} samples where its index promises {promised}");
             return Err(Error::corrupt(message).in_block(cut.block as u64));
         }
-        let mut copy = |run: Span<u32>| rows.append_rows(&whole, run.start as usize..run.end as usize);
-        match &cut.rows {
-            Picked::All => Ok(()),
-            Picked::Runs(runs) => runs.iter().cloned().try_for_each(copy),
-            Picked::List(list) => list.iter().try_for_each(|&row| copy(row..row + 1)),
-            Picked::Marked(first, marks) => marks
-                .slice(*first as usize, promised as usize)
-                .set_slices()
-                .try_for_each(|(start, end)| copy(start as u32..end as u32)),
-            Picked::Drawn(first, draw) => draw.for_each_run(*first, promised as u32, copy),
-        }
+        cut.for_each_run(promised, |run| rows.append_rows(&whole, run.start as usize..run.end as usize))
     }
 }

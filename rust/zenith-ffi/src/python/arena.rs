@@ -28,6 +28,17 @@ pub(super) fn create_arena(py: Python<'_>) -> PyResult<RawFd> {
     call(py, "create_arena", || arena::create().map(IntoRawFd::into_raw_fd).map_err(|error| refused("make", error)))
 }
 
+/// What a forked child may read in place; to be dropped when the child has ended.
+#[pyclass(module = "zenith._engine", frozen)]
+pub(super) struct Loan(#[expect(dead_code, reason = "what matters is when it is dropped")] arena::Loan);
+
+/// Calls `start`, which forks a child of this process, and lends it the batches that are held here.
+#[pyfunction]
+pub(super) fn lend(start: &Bound<'_, PyAny>) -> PyResult<Loan> {
+    let (started, loan) = arena::lend(|| start.call0());
+    started.map(|_| Loan(loan))
+}
+
 /// A worker's arena: memory for its batches, and the descriptors of what it sends.
 #[pyclass(module = "zenith._engine", frozen)]
 pub(super) struct ArenaWriter {

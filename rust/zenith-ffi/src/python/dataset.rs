@@ -75,6 +75,12 @@ impl Dataset {
         self.open.dataset().blocks().iter().map(|block| block.rows).collect()
     }
 
+    /// Names of the classes that labels are numbers of.
+    #[getter]
+    fn classes(&self) -> Vec<String> {
+        self.open.dataset().classes().to_vec()
+    }
+
     /// What the user should be told once.
     #[getter]
     fn notices(&self) -> Vec<String> {

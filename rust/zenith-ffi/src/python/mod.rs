@@ -6,6 +6,7 @@ mod errors;
 mod info;
 mod loader;
 mod numbers;
+mod pictures;
 mod table;
 mod test_source;
 mod transforms;
@@ -15,7 +16,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     #[pymodule_export]
-    use super::arena::{ArenaReader, ArenaWriter, create_arena};
+    use super::arena::{ArenaReader, ArenaWriter, Loan, create_arena, lend};
     #[pymodule_export]
     use super::dataset::Dataset;
     #[pymodule_export]
@@ -26,6 +27,8 @@ mod _engine {
     use super::loader::{Epoch, Loader, end_lending};
     #[pymodule_export]
     use super::numbers::columns;
+    #[pymodule_export]
+    use super::pictures::decode_image;
     #[pymodule_export]
     use super::table::{Table, format_of, load, suffixes};
     #[pymodule_export]

@@ -50,6 +50,7 @@ pub(super) fn format_of(name: &str) -> Option<(&'static str, Option<char>)> {
         FileFormat::ArrowIpc => ("ArrowIpc", None),
         FileFormat::Csv { delimiter } => ("Csv", Some(delimiter)),
         FileFormat::Tokens => ("Tokens", None),
+        FileFormat::WebDataset => ("WebDataset", None),
     })
 }
 

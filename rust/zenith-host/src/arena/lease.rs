@@ -2,7 +2,8 @@
 //!
 //! A child inherits the tensors of its parent, and must find in them what was there at the fork: but their memory is shared,
 //! and the parent goes on to drop them and the worker to reuse it. So around a fork every leased chunk is counted once
-//! more, the child puts private memory with the same content in its place, and takes that count back.
+//! more, the child puts private memory with the same content in its place, and takes that count back. A parent that knows
+//! when its child ends keeps that count itself until then (`lend`), and the child makes no copy.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -37,7 +38,8 @@ impl Lease {
         let start = mapping.at(offset);
         let counter = std::ptr::from_ref(mapping.count(chunk)).addr();
         let mut held = held();
-        let entry = held.entry(counter).or_insert(Held { leases: 0, start: start.addr().get(), bytes: 0 });
+        let new = || Held { leases: 0, start: start.addr().get(), bytes: 0, chunk: (mapping.clone(), chunk) };
+        let entry = held.entry(counter).or_insert_with(new);
         entry.leases += 1;
         entry.bytes = entry.bytes.max(bytes);
         drop(held);
@@ -92,11 +94,15 @@ impl Drop for Lease {
     }
 }
 
+/// A chunk, by the mapping that has its count.
+type Counted = (Arc<Mapping>, u32);
+
 /// What this process leases of one chunk.
 struct Held {
     leases: u32,
     start: usize,
     bytes: usize,
+    chunk: Counted,
 }
 
 type HeldChunks = HashMap<usize, Held>;
@@ -111,6 +117,34 @@ fn held() -> MutexGuard<'static, HeldChunks> {
 thread_local! {
     /// From the moment before a fork to the moment after it: nobody drops a lease meanwhile.
     static FORKING: RefCell<Option<Forking>> = const { RefCell::new(None) };
+    /// What children that are forked now are lent; `None`: they are to make copies.
+    static LENDING: RefCell<Option<Vec<Counted>>> = const { RefCell::new(None) };
+}
+
+/// Chunks that a child may read in place, whatever becomes of the leases of its parent; dropped when the child has ended.
+#[derive(Debug)]
+pub struct Loan {
+    chunks: Vec<Counted>,
+    generation: u64,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // A child inherits the loans of others, and their counts are not its own.
+        if self.generation == fork::generation() {
+            for (mapping, chunk) in &self.chunks {
+                mapping.count(*chunk).fetch_sub(1, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Runs `start`, which forks a child; what this process has leased is lent to it.
+pub fn lend<T>(start: impl FnOnce() -> T) -> (T, Loan) {
+    let before = LENDING.replace(Some(Vec::new()));
+    let started = start();
+    let chunks = LENDING.replace(before).unwrap_or_default();
+    (started, Loan { chunks, generation: fork::generation() })
 }
 
 struct Forking {
@@ -138,8 +172,13 @@ extern "C" fn before_fork() {
     let held = held();
     let page = page_size();
     let mut pages: Vec<Range<usize>> = Vec::with_capacity(held.len());
+    let mut lent = LENDING.take();
     for (&address, chunk) in held.iter() {
         counter(address).fetch_add(1, Ordering::Relaxed);
+        if let Some(lent) = &mut lent {
+            lent.push(chunk.chunk.clone());
+            continue;
+        }
         pages.push(chunk.start / page * page..(chunk.start + chunk.bytes).next_multiple_of(page));
     }
     pages.sort_unstable_by_key(|range| range.start);
@@ -150,6 +189,7 @@ extern "C" fn before_fork() {
         }
         touches
     });
+    LENDING.set(lent);
     FORKING.set(Some(Forking { held, pages }));
 }
 
@@ -160,6 +200,10 @@ extern "C" fn after_fork_in_parent() {
 
 extern "C" fn after_fork_in_child() {
     let Some(Forking { mut held, pages }) = FORKING.take() else { return };
+    if LENDING.take().is_some() {
+        // What is lent stays in the list: children of this process make copies of it.
+        return;
+    }
     if pages.into_iter().all(make_private) {
         for &address in held.keys() {
             counter(address).fetch_sub(1, Ordering::Release);

@@ -7,7 +7,7 @@
 //!
 //! ARENA-1: a chunk whose count is not 0 is not written by the worker that owns the arena, except by whoever holds it there.
 //! ARENA-2: only the owner raises a count from 0. ARENA-3: in a forked child, what was leased keeps its content, whatever the
-//! parent does with it.
+//! parent does with it: by a copy, or by a `Loan` that the parent holds until the child has ended.
 
 #![expect(unsafe_code, reason = "shared memory, and what happens to it around a fork")]
 
@@ -18,7 +18,7 @@ mod writer;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-pub use lease::Lease;
+pub use lease::{Lease, Loan, lend};
 pub use mapping::Mapping;
 pub use writer::Writer;
 

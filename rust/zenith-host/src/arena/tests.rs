@@ -109,3 +109,38 @@ fn a_forked_child_keeps_what_it_inherits_while_the_parent_goes_on() {
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(status, 0);
 }
+
+#[test]
+fn what_is_lent_to_a_child_is_not_copied_and_stays_until_the_loan_ends() {
+    let (mut writer, mapping) = arena();
+    let lease = sent(&mut writer, &mapping, &[5; 100_000]);
+    let address = lease.as_ref().as_ptr();
+    let mut pipe = [0; 2];
+    // SAFETY: two descriptors are written.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    let (child, loan) = lend(|| {
+        // SAFETY: the child reads memory, waits for a byte and calls `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let mut byte = 0u8;
+            // SAFETY: one byte is read into one byte.
+            let read = unsafe { libc::read(pipe[0], (&raw mut byte).cast(), 1) };
+            let unchanged = lease.as_ref().iter().all(|&value| value == 5);
+            // SAFETY: allowed after fork.
+            unsafe { libc::_exit(if read == 1 && unchanged { 0 } else { 1 }) };
+        }
+        child
+    });
+    drop(lease);
+    for _ in 0..100 {
+        assert_ne!(sent(&mut writer, &mapping, &[6; 100_000]).as_ref().as_ptr(), address);
+    }
+    // SAFETY: one byte of our own.
+    assert_eq!(unsafe { libc::write(pipe[1], [0u8].as_ptr().cast(), 1) }, 1);
+    let mut status = -1;
+    // SAFETY: our own child.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    drop(loan);
+    assert!((0..100).any(|_| sent(&mut writer, &mapping, &[7; 100_000]).as_ref().as_ptr() == address));
+}

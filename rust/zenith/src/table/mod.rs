@@ -47,7 +47,7 @@ pub fn load(pattern: &str, options: &LoadOptions) -> Result<Table> {
         Some(FileFormat::Parquet) => parquet::load(&storage, &sources, options),
         Some(FileFormat::ArrowIpc) => arrow_ipc::load(&storage, &sources, options),
         Some(FileFormat::Csv { .. }) => csv::load(&storage, sources, options),
-        Some(FileFormat::Tokens) | None => {
+        Some(FileFormat::Tokens | FileFormat::WebDataset) | None => {
             let message = format!("the name tells no format that is a table. Names end in {}", FileFormat::SUFFIXES);
             Err(Error::new(ErrorKind::Unsupported, message).in_file(&first.location))
         }

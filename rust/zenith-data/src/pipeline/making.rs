@@ -1,0 +1,229 @@
+//! A batch whose values are made one by one (pictures), cut into parts that whoever has time fills: its samples are made by
+//! several workers at once, so that the next batch is ready as soon as may be. A sample that cannot be made is lost alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Shared;
+use super::assemble::Scratch;
+use super::bad_blocks::Losses;
+use super::coordinator::BlockView;
+use super::worker::caught;
+use crate::batch::Batch;
+use crate::gather::{RowRef, gather_others};
+use crate::memory::BatchMemory;
+use crate::plan::SampleRef;
+use crate::{Error, ErrorKind, Result};
+
+/// Samples of one part: few, so that nobody waits long for the last one.
+const PART_ROWS: usize = 4;
+
+pub(crate) struct Making<P> {
+    pub(crate) ticket: u64,
+    scratch: Scratch,
+    views: Vec<BlockView>,
+    /// Which sample each row is.
+    samples: Vec<SampleRef>,
+    progress: Mutex<Progress<P>>,
+}
+
+struct Progress<P> {
+    /// Last part first.
+    todo: Vec<Part<P>>,
+    done: Vec<Part<P>>,
+    parts: usize,
+    /// Rows that could not be made, the first reason of each.
+    failed: BTreeMap<usize, Failure>,
+}
+
+/// The values of some rows of one field.
+struct Part<P> {
+    field: usize,
+    first: usize,
+    memory: P,
+}
+
+enum Failure {
+    /// The row is left out or replaced.
+    Bad(Error),
+    /// The batch cannot be handed out.
+    Fatal(Error),
+}
+
+impl<P: AsMut<[u8]>> Making<P> {
+    /// Of the samples that `scratch` has, of which `rows` are found in `views`.
+    pub(crate) fn new<M: BatchMemory<Piece = P>>(
+        shared: &Shared<M>,
+        ticket: u64,
+        scratch: Scratch,
+        views: Vec<BlockView>,
+        rows: usize,
+    ) -> Result<Self> {
+        let memory = &shared.job.memory;
+        let mut todo = Vec::new();
+        for (field, width) in shared.layout.made() {
+            let slab = memory.field(field, rows, width * rows)?;
+            let pieces = memory.cut(slab, PART_ROWS * width);
+            todo.extend((0..).zip(pieces).map(|(number, memory)| Part { field, first: number * PART_ROWS, memory }));
+        }
+        todo.reverse();
+        let progress = Progress { parts: todo.len(), todo, done: Vec::new(), failed: BTreeMap::new() };
+        let samples = scratch.located(&views);
+        Ok(Self { ticket, scratch, views, samples, progress: Mutex::new(progress) })
+    }
+
+    /// Whether nothing is left to begin.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.progress().todo.is_empty()
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress<P>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes values until none is left to begin, or the epoch is closed. The batch, if this made the last one of it.
+    pub(crate) fn work<M: BatchMemory<Piece = P>>(
+        &self,
+        shared: &Shared<M>,
+    ) -> Option<Result<(Batch<M::Slab>, Losses)>> {
+        let mut losses = Losses::default();
+        let found = match self.scratch.locate(&self.views, shared.layout.chunk_rows(), &mut losses) {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        loop {
+            if shared.lock().is_closed() {
+                return None;
+            }
+            let mut part = self.progress().todo.pop()?;
+            let failed = self.fill(shared, &found, &mut part);
+            let mut progress = self.progress();
+            for (row, failure) in failed {
+                progress.failed.entry(row).or_insert(failure);
+            }
+            progress.done.push(part);
+            if progress.done.len() == progress.parts {
+                let (done, failed) = (std::mem::take(&mut progress.done), std::mem::take(&mut progress.failed));
+                drop(progress);
+                return Some(caught(|| self.finish(shared, found, done, failed, losses)));
+            }
+        }
+    }
+
+    fn fill<M: BatchMemory<Piece = P>>(
+        &self,
+        shared: &Shared<M>,
+        found: &[RowRef<'_>],
+        part: &mut Part<P>,
+    ) -> Vec<(usize, Failure)> {
+        let rows = part.first..(part.first + PART_ROWS).min(found.len());
+        let width = part.memory.as_mut().len() / rows.len().max(1);
+        let mut failed = Vec::new();
+        for (row, into) in rows.zip(part.memory.as_mut().chunks_exact_mut(width.max(1))) {
+            if let Err(failure) = self.make(shared, found, row, part.field, into) {
+                failed.push((row, failure));
+            }
+        }
+        failed
+    }
+
+    fn make<M: BatchMemory>(
+        &self,
+        shared: &Shared<M>,
+        found: &[RowRef<'_>],
+        row: usize,
+        field: usize,
+        into: &mut [u8],
+    ) -> std::result::Result<(), Failure> {
+        let (job, sample) = (&shared.job, self.samples[row]);
+        if let Some(bad) = job.quarantine.as_ref().and_then(|quarantine| quarantine.listed_sample(sample)) {
+            return Err(Failure::Bad(bad));
+        }
+        let Err(error) = caught(|| found[row].make(&shared.layout, field, into)) else { return Ok(()) };
+        let error = error.in_value(job.dataset.place(sample.block as usize, u64::from(sample.row), field));
+        if !job.limits.on_error.skips(error.kind()) {
+            return Err(Failure::Fatal(error));
+        }
+        if let Some(quarantine) = &job.quarantine {
+            quarantine.add_sample(sample, &error).map_err(Failure::Fatal)?;
+        }
+        Err(Failure::Bad(error))
+    }
+
+    /// Puts the batch together. Rows that could not be made are left out, or with several ranks repeat another.
+    fn finish<M: BatchMemory<Piece = P>>(
+        &self,
+        shared: &Shared<M>,
+        mut found: Vec<RowRef<'_>>,
+        mut done: Vec<Part<P>>,
+        failed: BTreeMap<usize, Failure>,
+        mut losses: Losses,
+    ) -> Result<(Batch<M::Slab>, Losses)> {
+        let memory = &shared.job.memory;
+        let mut bad = Vec::with_capacity(failed.len());
+        for (row, failure) in failed {
+            match failure {
+                Failure::Bad(error) => losses.one(&error),
+                Failure::Fatal(error) => return Err(error),
+            }
+            bad.push(row);
+        }
+        let keeps_places = shared.job.epoch.world() > 1;
+        let rows = if keeps_places { replaced(found.len(), &bad, &losses)? } else { left(found.len(), &bad) };
+        done.sort_by_key(|part| (part.field, part.first));
+        let mut parts = done.into_iter().peekable();
+        let mut made = Vec::new();
+        for (field, width) in shared.layout.made() {
+            let mut pieces = Vec::new();
+            while let Some(part) = parts.next_if(|part| part.field == field) {
+                pieces.push(part.memory);
+            }
+            let slab = memory.join(pieces)?;
+            made.push(if bad.is_empty() { slab } else { picked(memory, field, &slab, width, &rows)? });
+        }
+        if !bad.is_empty() {
+            found = rows.iter().map(|&row| found[row]).collect();
+        }
+        let fields = gather_others(&shared.layout, &found, memory, made)?;
+        let position_after = shared.job.epoch.position_after(self.ticket);
+        Ok((Batch { rows: found.len(), fields, position_after }, losses))
+    }
+}
+
+/// The rows that are not bad.
+fn left(count: usize, bad: &[usize]) -> Vec<usize> {
+    (0..count).filter(|row| bad.binary_search(row).is_err()).collect()
+}
+
+/// Each row, or for a bad one the last good one before it (the first good one, if there is none before).
+fn replaced(count: usize, bad: &[usize], losses: &Losses) -> Result<Vec<usize>> {
+    let Some(mut good) = (0..count).find(|row| bad.binary_search(row).is_err()) else {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let why = losses.why.clone().unwrap_or_else(|| Error::new(ErrorKind::Corrupt, "no sample can be had"));
+        let message = format!(
+            "{} And so are all samples of the batch: no good one could take the places that several ranks must fill. Repair \
+             the files, or read them at one rank",
+            why.message()
+        );
+        return Err(why.with_message(message));
+    };
+    Ok((0..count)
+        .map(|row| {
+            if bad.binary_search(&row).is_err() {
+                good = row;
+            }
+            good
+        })
+        .collect())
+}
+
+/// A slab of `rows` of `slab`.
+fn picked<M: BatchMemory>(memory: &M, field: usize, slab: &M::Slab, width: usize, rows: &[usize]) -> Result<M::Slab> {
+    let mut others = memory.field(field, rows.len(), width * rows.len())?;
+    for (&row, into) in rows.iter().zip(others.as_mut().chunks_exact_mut(width.max(1))) {
+        into.copy_from_slice(&slab.as_ref()[row * width..(row + 1) * width]);
+    }
+    Ok(others)
+}

@@ -1,0 +1,263 @@
+//! Huffman tables: as a file defines them, and as they are looked up.
+
+use zenith_data::{Error, Result};
+
+/// Codes up to this length are found by one look. At 10 bits the four tables of a picture stay in the first-level cache,
+/// and of a photograph's codes less than one in a hundred is longer.
+pub(super) const LOOKUP_BITS: u32 = 10;
+
+/// Bits of which all whole codes are passed over at once where values are not wanted.
+pub(super) const SKIP_BITS: u32 = 11;
+
+/// `Entry::advance` of the code that ends a block: beyond any position that a run can reach.
+pub(super) const END_OF_BLOCK: usize = 128;
+
+/// A table as DHT defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Definition {
+    /// Codes of each length, from 1 to 16 bits.
+    counts: [u8; 16],
+    values: [u8; 256],
+}
+
+impl Definition {
+    /// Reads one definition; the rest of the bytes comes back.
+    pub(super) fn read(bytes: &[u8], of_dc: bool) -> Result<(Self, &[u8])> {
+        let short = || Error::corrupt("damaged JPEG: a Huffman table that is too short");
+        let (counts, rest) = bytes.split_first_chunk::<16>().ok_or_else(short)?;
+        let total: usize = counts.iter().map(|&count| usize::from(count)).sum();
+        if total > 256 {
+            return Err(Error::corrupt(format!("damaged JPEG: a Huffman table of {total} codes")));
+        }
+        let (listed, rest) = rest.split_at_checked(total).ok_or_else(short)?;
+        let mut free = 1u32;
+        for &count in counts {
+            free = (2 * free).checked_sub(u32::from(count)).ok_or_else(|| {
+                Error::corrupt("damaged JPEG: a Huffman table with more codes of a length than there can be")
+            })?;
+        }
+        if of_dc && listed.iter().any(|&size| size > 15) {
+            return Err(Error::corrupt("damaged JPEG: a DC table with a difference of more than 15 bits"));
+        }
+        let mut values = [0; 256];
+        values[..total].copy_from_slice(listed);
+        Ok((Self { counts: *counts, values }, rest))
+    }
+}
+
+/// What a code means: a run of zeros and a value of `size` bits that follow the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry(u32);
+
+impl Entry {
+    const NONE: Self = Self(0);
+
+    fn new(code_bits: u32, symbol: u8) -> Self {
+        let size = u32::from(symbol & 15);
+        let run = u32::from(symbol >> 4);
+        let advance = if size == 0 && run != 15 { END_OF_BLOCK as u32 } else { run };
+        Self((code_bits + size) | size << 8 | advance << 16 | u32::from(symbol) << 24)
+    }
+
+    /// No code of up to `LOOKUP_BITS` begins like this.
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Bits of code and value together, and above them what shifts do not look at.
+    #[inline(always)]
+    pub(super) fn shift(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) fn total_bits(self) -> u32 {
+        self.0 & 0xFF
+    }
+
+    #[inline(always)]
+    pub(super) fn size(self) -> u32 {
+        self.0 >> 8 & 0xFF
+    }
+
+    #[inline(always)]
+    pub(super) fn advance(self) -> usize {
+        (self.0 >> 16 & 0xFF) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn symbol(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    #[inline(always)]
+    pub(super) fn code_bits(self) -> u32 {
+        self.total_bits() - self.size()
+    }
+}
+
+/// Codes that are passed over together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Skip(u16);
+
+impl Skip {
+    /// Not even one code with its value fits.
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    pub(super) fn bits(self) -> u32 {
+        u32::from(self.0 & 0xF)
+    }
+
+    /// The last of the codes ends the block.
+    #[inline(always)]
+    pub(super) fn ends_block(self) -> bool {
+        self.0 & 0x10 != 0
+    }
+
+    /// Coefficients passed over, without those that the end of a block stands for.
+    #[inline(always)]
+    pub(super) fn advance(self) -> usize {
+        usize::from(self.0 >> 8)
+    }
+}
+
+/// A table as it is looked up. Building one takes microseconds, and most files have the same ones: it is built anew only when
+/// the definition differs from the last.
+#[derive(Debug)]
+pub(super) struct Table {
+    definition: Option<Definition>,
+    lookup: Box<[Entry; 1 << LOOKUP_BITS]>,
+    skip: Option<Box<[Skip; 1 << SKIP_BITS]>>,
+    /// For each length: one more than the largest code, as 16 bits; and what to add to a code to find its value.
+    ends: [u32; 17],
+    offsets: [i32; 17],
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let lookup = Box::new([Entry::NONE; 1 << LOOKUP_BITS]);
+        Self { definition: None, lookup, skip: None, ends: [0; 17], offsets: [0; 17] }
+    }
+}
+
+impl Table {
+    pub(super) fn prepare(&mut self, definition: &Definition) {
+        if self.definition.as_ref() == Some(definition) {
+            return;
+        }
+        self.lookup.fill(Entry::NONE);
+        self.skip = None;
+        let (mut code, mut place) = (0u32, 0usize);
+        for length in 1..=16u32 {
+            let count = usize::from(definition.counts[length as usize - 1]);
+            self.offsets[length as usize] = place as i32 - code as i32;
+            for &symbol in &definition.values[place..place + count] {
+                if let Some(spare) = LOOKUP_BITS.checked_sub(length) {
+                    let first = (code << spare) as usize;
+                    self.lookup[first..first + (1 << spare)].fill(Entry::new(length, symbol));
+                }
+                code += 1;
+            }
+            place += count;
+            self.ends[length as usize] = code << (16 - length);
+            code <<= 1;
+        }
+        self.definition = Some(definition.clone());
+    }
+
+    /// Makes ready for passing over values.
+    pub(super) fn prepare_skip(&mut self) {
+        let lookup = &self.lookup;
+        self.skip.get_or_insert_with(|| {
+            let mut skip = Box::new([Skip(0); 1 << SKIP_BITS]);
+            for (bits, skip) in skip.iter_mut().enumerate() {
+                *skip = skip_of(lookup, bits);
+            }
+            skip
+        });
+    }
+
+    /// The entry of the code that `window` begins with.
+    #[inline(always)]
+    pub(super) fn entry(&self, window: u64) -> Entry {
+        self.lookup[(window >> (64 - LOOKUP_BITS)) as usize]
+    }
+
+    #[inline(always)]
+    pub(super) fn skips(&self) -> Option<&[Skip; 1 << SKIP_BITS]> {
+        self.skip.as_deref()
+    }
+
+    /// The entry of a code that is longer than `LOOKUP_BITS`; none if there is no such code.
+    #[cold]
+    pub(super) fn long_entry(&self, window: u64) -> Option<Entry> {
+        let bits = (window >> 48) as u32;
+        let length = (LOOKUP_BITS + 1..=16).find(|&length| bits < self.ends[length as usize])?;
+        let place = (bits >> (16 - length)) as i32 + self.offsets[length as usize];
+        let value = self.definition.as_ref()?.values.get(usize::try_from(place).ok()?)?;
+        Some(Entry::new(length, *value))
+    }
+}
+
+fn skip_of(lookup: &[Entry; 1 << LOOKUP_BITS], bits: usize) -> Skip {
+    let mut left = SKIP_BITS;
+    let mut advance = 0;
+    loop {
+        // What is left of the bits, at the top of a lookup's index; a code is known only if all of it and its value is there.
+        let window = bits << (SKIP_BITS - left) & ((1 << SKIP_BITS) - 1);
+        let entry = lookup[window >> (SKIP_BITS - LOOKUP_BITS)];
+        let fits = !entry.is_none() && entry.total_bits() <= left;
+        if !fits || advance + entry.advance() + 1 > 63 {
+            let ends = fits && entry.advance() == END_OF_BLOCK;
+            if ends {
+                left -= entry.total_bits();
+            }
+            return Skip((SKIP_BITS - left) as u16 | u16::from(ends) << 4 | (advance as u16) << 8);
+        }
+        left -= entry.total_bits();
+        advance += entry.advance() + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_short_codes_are_found() {
+        // One code of each length: 0, 10, 110, ...; symbols are 16 × length.
+        let mut bytes = vec![1u8; 16];
+        bytes.extend((1..=16u8).map(|length| length * 15));
+        let (definition, rest) = Definition::read(&bytes, false).unwrap();
+        assert!(rest.is_empty());
+        let mut table = Table::default();
+        table.prepare(&definition);
+        for length in 1..=16u32 {
+            let window = !0u64 << (65 - length) | 0x1234;
+            let window = if length == 1 { 0x1234 } else { window };
+            let entry = match table.entry(window) {
+                entry if !entry.is_none() => entry,
+                _ => table.long_entry(window).unwrap(),
+            };
+            assert_eq!((entry.code_bits(), u32::from(entry.symbol())), (length, length * 15));
+        }
+        assert!(table.entry(!0).is_none());
+        assert_eq!(table.long_entry(!0), None);
+    }
+
+    #[test]
+    fn definitions_that_cannot_be_are_refused() {
+        let mut bytes = vec![0u8; 16];
+        bytes[0] = 3;
+        bytes.extend([0, 1, 2]);
+        assert!(Definition::read(&bytes, false).unwrap_err().to_string().contains("more codes"));
+        assert!(Definition::read(&bytes[..10], false).is_err());
+        bytes[..16].fill(255);
+        assert!(Definition::read(&bytes, false).unwrap_err().to_string().contains("4080 codes"));
+    }
+}

@@ -1,0 +1,163 @@
+//! A sequential scan of all components: samples come straight from its bits, one row of MCUs after the other.
+
+use std::ops::Range;
+
+use zenith_data::{Error, Result};
+
+use super::block::{Meaningless, read_block, skip_block};
+use super::cursor::Cursor;
+use super::frame::{Frame, MCU_BLOCKS_MAX};
+use super::huffman::Table;
+use super::kernels::Kernels;
+use super::markers::{Scan, ScanComponent};
+use super::plan::Plan;
+use super::planes::Planes;
+use super::sink::{Sink, Target};
+
+/// A block of an MCU.
+#[derive(Clone, Copy)]
+pub(super) struct McuBlock<'a> {
+    dc: &'a Table,
+    ac: &'a Table,
+    /// Place in the scan, which numbers the predictors.
+    place: usize,
+    /// Where its samples go in the first MCU of a row.
+    target: Target,
+    /// How much further they go in the next MCU.
+    step: usize,
+}
+
+pub(super) struct Sequential<'a> {
+    cursor: Cursor<'a>,
+    blocks: Vec<McuBlock<'a>>,
+    mcus_wide: usize,
+    columns: Range<usize>,
+    rows: Range<usize>,
+    /// MCUs of the row that comes next that lie behind the cursor already.
+    started: usize,
+    row: usize,
+}
+
+impl<'a> Sequential<'a> {
+    pub(super) fn new(
+        frame: &Frame,
+        plan: &Plan,
+        scan: &Scan,
+        planes: &Planes,
+        (dc, ac): (&'a [Table; 4], &'a mut [Table; 4]),
+        mut cursor: Cursor<'a>,
+    ) -> Result<Self> {
+        let skips = plan.columns != (0..frame.mcus_wide) || plan.rows.start > 0;
+        let only_dc = |known: &ScanComponent| plan.components[known.index].block == 1;
+        for known in &scan.components {
+            if skips || only_dc(known) {
+                ac[known.ac_table].prepare_skip();
+            }
+        }
+        let ac = &*ac;
+        let mut blocks = Vec::with_capacity(MCU_BLOCKS_MAX);
+        for (place, known) in scan.components.iter().enumerate() {
+            let (component, scaled) = (&frame.components[known.index], &plan.components[known.index]);
+            let plane = &planes.components[known.index];
+            for (down, across) in (0..component.vertical).flat_map(|v| (0..component.horizontal).map(move |h| (v, h))) {
+                blocks.push(McuBlock {
+                    dc: &dc[known.dc_table],
+                    ac: &ac[known.ac_table],
+                    place,
+                    target: Target {
+                        at: (down * plane.stride + across) * scaled.block,
+                        stride: plane.stride,
+                        size: scaled.block,
+                        component: known.index,
+                    },
+                    step: plane.mcu_width,
+                });
+            }
+        }
+        if blocks.len() > MCU_BLOCKS_MAX {
+            let message = format!("damaged JPEG: an MCU of {} blocks; there may be {MCU_BLOCKS_MAX}", blocks.len());
+            return Err(Error::corrupt(message).at_offset(scan.data as u64));
+        }
+        let first = cursor.jump(plan.rows.start * frame.mcus_wide + plan.columns.start)?;
+        Ok(Self {
+            cursor,
+            blocks,
+            mcus_wide: frame.mcus_wide,
+            columns: plan.columns.clone(),
+            rows: plan.rows.clone(),
+            started: first % frame.mcus_wide,
+            row: first / frame.mcus_wide,
+        })
+    }
+
+    /// The samples of the next row of MCUs that is wanted; the rows above it are passed over.
+    #[inline(always)]
+    pub(super) fn read_row<K: Kernels>(&mut self, planes: &Planes, sink: &mut Sink<'_, K>) -> Result<()> {
+        while self.row < self.rows.start {
+            self.skip(self.mcus_wide - self.started)?;
+            (self.row, self.started) = (self.row + 1, 0);
+        }
+        self.skip(self.columns.start - self.started)?;
+        self.read(planes, sink)?;
+        sink.finish();
+        self.row += 1;
+        self.started = 0;
+        // Nothing behind the last MCU is looked at.
+        if self.row < self.rows.end {
+            self.skip(self.mcus_wide - self.columns.end)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read<K: Kernels>(&mut self, planes: &Planes, sink: &mut Sink<'_, K>) -> Result<()> {
+        let mut cursor = self.cursor.clone();
+        let mut targets = [Target::default(); MCU_BLOCKS_MAX];
+        for (target, block) in targets.iter_mut().zip(&self.blocks) {
+            *target = block.target;
+            target.at += planes.components[block.target.component].mcu_row(self.row);
+        }
+        for _ in self.columns.clone() {
+            cursor.next_mcu()?;
+            for (target, block) in targets.iter_mut().zip(&self.blocks) {
+                let predictor = &mut cursor.carried.predictors[block.place & 3];
+                let read = if target.size == 1 {
+                    skip_block(&mut cursor.bits, block.dc, block.ac, predictor).map(|()| {
+                        sink.block()[0] = *predictor as i16;
+                        1
+                    })
+                } else {
+                    read_block(&mut cursor.bits, block.dc, block.ac, predictor, sink.block())
+                };
+                match read {
+                    Ok(end) => sink.push(*target, end),
+                    Err(Meaningless) => return Err(cursor.error()),
+                }
+                target.at += block.step;
+            }
+        }
+        cursor.check()?;
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, mcus: usize) -> Result<()> {
+        if mcus == 0 {
+            return Ok(());
+        }
+        let mut cursor = self.cursor.clone();
+        for _ in 0..mcus {
+            cursor.next_mcu()?;
+            for block in &self.blocks {
+                let predictor = &mut cursor.carried.predictors[block.place & 3];
+                if let Err(Meaningless) = skip_block(&mut cursor.bits, block.dc, block.ac, predictor) {
+                    return Err(cursor.error());
+                }
+            }
+        }
+        cursor.check()?;
+        self.cursor = cursor;
+        Ok(())
+    }
+}
