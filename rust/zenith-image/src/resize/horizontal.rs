@@ -150,25 +150,24 @@ mod x86 {
         into[at..at + 16].copy_from_slice(bytemuck::bytes_of(&four));
     }
 
-    /// Four neighbouring pixels are summed side by side, so that their additions need not wait for each other: as many
-    /// groups as the one with the most taps has. Weights beyond a pixel's taps are 0, and what lies there is as good as any.
-    struct Four {
-        at: [usize; 4],
-        pairs: [usize; 4],
-        groups: usize,
-    }
-
-    impl Four {
-        #[inline(always)]
-        fn new(taps: &Taps, left: usize, x: usize) -> Self {
+    /// The sum of one pixel's taps in as many rows as a vector has quarters. A macro, because a function would not be inlined
+    /// and a closure would keep the sums in memory.
+    macro_rules! pixel {
+        ($x:expr, $taps:expr, $left:expr, $pairs:expr, $levels:expr, $pick:expr, $set:ident, $add:ident, $multiply:ident,
+         $shuffle:ident, $shift_left:expr, $shift_right:expr) => {{
             // The last pixel stands in for those beyond it, which the next row or nobody reads.
-            let pixels = [x, x + 1, x + 2, x + 3].map(|x| x.min(taps.firsts.len() - 1));
-            Self {
-                at: pixels.map(|x| (taps.firsts[x] - left) * 3),
-                pairs: pixels.map(|x| x * (taps.stride / GROUP)),
-                groups: pixels.map(|x| taps.counts[x]).into_iter().fold(1, usize::max).div_ceil(GROUP),
+            let x = $x.min($taps.firsts.len() - 1);
+            let (mut high, mut low) = ($set(0), $set(HALF));
+            let mut at = ($taps.firsts[x] - $left) * 3;
+            for weights in &$pairs[x * ($taps.stride / GROUP)..][..$taps.counts[x].div_ceil(GROUP)] {
+                let levels = $levels(at);
+                let (first, second) = ($shuffle(levels, $pick.0), $shuffle(levels, $pick.1));
+                high = $add(high, $add($multiply(first, $set(weights[0])), $multiply(second, $set(weights[1]))));
+                low = $add(low, $add($multiply(first, $set(weights[2])), $multiply(second, $set(weights[3]))));
+                at += 3 * GROUP;
             }
-        }
+            $shift_right($add($shift_left(high), low))
+        }};
     }
 
     #[target_feature(enable = "avx2")]
@@ -181,34 +180,36 @@ mod x86 {
         into: &mut [u8],
         stride: usize,
     ) {
-        let first_pair = _mm256_broadcastsi128_si256(bytemuck::cast(FIRST_PAIR));
-        let second_pair = _mm256_broadcastsi128_si256(bytemuck::cast(SECOND_PAIR));
+        let pick = (
+            _mm256_broadcastsi128_si256(bytemuck::cast(FIRST_PAIR)),
+            _mm256_broadcastsi128_si256(bytemuck::cast(SECOND_PAIR)),
+        );
         let close_up = _mm256_broadcastsi128_si256(bytemuck::cast(CLOSE_UP));
-        let last = (taps.range().1 - left - 1) * 3;
+        // Rows of one length: what lies within one lies within both.
+        let len = rows[0].len().min(rows[1].len());
+        let rows = rows.map(|row| &row[..len]);
+        macro_rules! pixel_at {
+            ($x:expr) => {
+                pixel!(
+                    $x,
+                    taps,
+                    left,
+                    pairs,
+                    |at| _mm256_set_m128i(load(rows[1], at), load(rows[0], at)),
+                    pick,
+                    _mm256_set1_epi32,
+                    _mm256_add_epi32,
+                    _mm256_madd_epi16,
+                    _mm256_shuffle_epi8,
+                    _mm256_slli_epi32::<{ LOW_BITS as i32 }>,
+                    _mm256_srai_epi32::<{ PRECISION_BITS as i32 }>
+                )
+            };
+        }
         for x in (0..taps.firsts.len()).step_by(4) {
-            let four = Four::new(taps, left, x);
-            let mut high = [_mm256_setzero_si256(); 4];
-            let mut low = [_mm256_set1_epi32(HALF); 4];
-            for group in 0..four.groups {
-                for pixel in 0..4 {
-                    let at = (four.at[pixel] + group * 12).min(last);
-                    let levels = _mm256_set_m128i(load(rows[1], at), load(rows[0], at));
-                    let weights = &pairs[four.pairs[pixel] + group];
-                    let ends = (_mm256_shuffle_epi8(levels, first_pair), _mm256_shuffle_epi8(levels, second_pair));
-                    let first = _mm256_madd_epi16(ends.0, _mm256_set1_epi32(weights[0]));
-                    let second = _mm256_madd_epi16(ends.1, _mm256_set1_epi32(weights[1]));
-                    high[pixel] = _mm256_add_epi32(high[pixel], _mm256_add_epi32(first, second));
-                    let first = _mm256_madd_epi16(ends.0, _mm256_set1_epi32(weights[2]));
-                    let second = _mm256_madd_epi16(ends.1, _mm256_set1_epi32(weights[3]));
-                    low[pixel] = _mm256_add_epi32(low[pixel], _mm256_add_epi32(first, second));
-                }
-            }
-            for pixel in 0..4 {
-                let sum = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(high[pixel]), low[pixel]);
-                low[pixel] = _mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(sum);
-            }
-            let pixels = _mm256_packus_epi16(_mm256_packs_epi32(low[0], low[1]), _mm256_packs_epi32(low[2], low[3]));
-            let pixels = _mm256_shuffle_epi8(pixels, close_up);
+            let first = _mm256_packs_epi32(pixel_at!(x), pixel_at!((x + 1)));
+            let second = _mm256_packs_epi32(pixel_at!((x + 2)), pixel_at!((x + 3)));
+            let pixels = _mm256_shuffle_epi8(_mm256_packus_epi16(first, second), close_up);
             store(into, x * 3, _mm256_castsi256_si128(pixels));
             if count > 1 {
                 store(into, stride + x * 3, _mm256_extracti128_si256::<1>(pixels));
@@ -226,37 +227,38 @@ mod x86 {
         into: &mut [u8],
         stride: usize,
     ) {
-        let first_pair = _mm512_broadcast_i32x4(bytemuck::cast(FIRST_PAIR));
-        let second_pair = _mm512_broadcast_i32x4(bytemuck::cast(SECOND_PAIR));
+        let pick =
+            (_mm512_broadcast_i32x4(bytemuck::cast(FIRST_PAIR)), _mm512_broadcast_i32x4(bytemuck::cast(SECOND_PAIR)));
         let close_up = _mm512_broadcast_i32x4(bytemuck::cast(CLOSE_UP));
-        let last = (taps.range().1 - left - 1) * 3;
+        let len = rows.iter().fold(usize::MAX, |len, row| len.min(row.len()));
+        let rows = rows.map(|row| &row[..len]);
+        macro_rules! pixel_at {
+            ($x:expr) => {
+                pixel!(
+                    $x,
+                    taps,
+                    left,
+                    pairs,
+                    |at| {
+                        let levels = _mm512_castsi128_si512(load(rows[0], at));
+                        let levels = _mm512_inserti32x4::<1>(levels, load(rows[1], at));
+                        let levels = _mm512_inserti32x4::<2>(levels, load(rows[2], at));
+                        _mm512_inserti32x4::<3>(levels, load(rows[3], at))
+                    },
+                    pick,
+                    _mm512_set1_epi32,
+                    _mm512_add_epi32,
+                    _mm512_madd_epi16,
+                    _mm512_shuffle_epi8,
+                    _mm512_slli_epi32::<LOW_BITS>,
+                    _mm512_srai_epi32::<PRECISION_BITS>
+                )
+            };
+        }
         for x in (0..taps.firsts.len()).step_by(4) {
-            let four = Four::new(taps, left, x);
-            let mut high = [_mm512_setzero_si512(); 4];
-            let mut low = [_mm512_set1_epi32(HALF); 4];
-            for group in 0..four.groups {
-                for pixel in 0..4 {
-                    let at = (four.at[pixel] + group * 12).min(last);
-                    let levels = _mm512_castsi128_si512(load(rows[0], at));
-                    let levels = _mm512_inserti32x4::<1>(levels, load(rows[1], at));
-                    let levels = _mm512_inserti32x4::<2>(levels, load(rows[2], at));
-                    let levels = _mm512_inserti32x4::<3>(levels, load(rows[3], at));
-                    let weights = &pairs[four.pairs[pixel] + group];
-                    let ends = (_mm512_shuffle_epi8(levels, first_pair), _mm512_shuffle_epi8(levels, second_pair));
-                    let first = _mm512_madd_epi16(ends.0, _mm512_set1_epi32(weights[0]));
-                    let second = _mm512_madd_epi16(ends.1, _mm512_set1_epi32(weights[1]));
-                    high[pixel] = _mm512_add_epi32(high[pixel], _mm512_add_epi32(first, second));
-                    let first = _mm512_madd_epi16(ends.0, _mm512_set1_epi32(weights[2]));
-                    let second = _mm512_madd_epi16(ends.1, _mm512_set1_epi32(weights[3]));
-                    low[pixel] = _mm512_add_epi32(low[pixel], _mm512_add_epi32(first, second));
-                }
-            }
-            for pixel in 0..4 {
-                let sum = _mm512_add_epi32(_mm512_slli_epi32::<LOW_BITS>(high[pixel]), low[pixel]);
-                low[pixel] = _mm512_srai_epi32::<PRECISION_BITS>(sum);
-            }
-            let pixels = _mm512_packus_epi16(_mm512_packs_epi32(low[0], low[1]), _mm512_packs_epi32(low[2], low[3]));
-            let pixels = _mm512_shuffle_epi8(pixels, close_up);
+            let first = _mm512_packs_epi32(pixel_at!(x), pixel_at!((x + 1)));
+            let second = _mm512_packs_epi32(pixel_at!((x + 2)), pixel_at!((x + 3)));
+            let pixels = _mm512_shuffle_epi8(_mm512_packus_epi16(first, second), close_up);
             let ends = [
                 _mm512_castsi512_si128(pixels),
                 _mm512_extracti32x4_epi32::<1>(pixels),
