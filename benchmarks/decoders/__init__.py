@@ -1,0 +1,1 @@
+"""Decoders of JPEG, one core: whole pictures, and the crops of RandomResizedCrop."""
