@@ -371,3 +371,52 @@ def test_braces_are_what_the_library_takes_them_for(pattern: str) -> None:
     except ValueError:  # unbalanced
         return
     assert _braces(pattern) == expected
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_beyond_eight_gibibytes(tmp_path: Path, format: int) -> None:
+    """Their sizes do not fit ustar's field: GNU writes them in base 256, PAX as a record. The file is a hole on disk."""
+    path = tmp_path / "large.tar"
+    size = (8 << 30) + 5
+    with path.open("wb") as file:
+        for name, content, length in (
+            ("a.bin", b"", size),
+            ("a.cls", b"12", 2),
+            ("b.bin", b"xy", 2),
+            ("b.cls", b"34", 2),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = length
+            file.write(info.tobuf(format))
+            file.write(content)
+            file.seek(file.tell() - len(content) + -(-length // 512) * 512)
+        file.truncate(file.tell() + 1024)
+    with tarfile.open(path) as tar:
+        assert [member.size for member in tar] == [size, 2, 2, 2]
+    dataset = zenith.WebDataset(path, {"cls": int, "__key__": str})
+    assert [(int(sample["cls"]), sample["__key__"]) for sample in dataset.__getitems__([0, 1])] == [
+        (12, "a"),
+        (34, "b"),
+    ]
+    assert zenith.WebDataset(path, {"bin": bytes}).select([1])[0]["bin"] == b"xy"
+
+
+def test_an_interrupt_ends_indexing(tmp_path: Path) -> None:
+    """Opening a shard of many members looks for Ctrl-C on its way."""
+    path = tmp_path / "many.tar"
+    with path.open("wb") as file:
+        header = tarfile.TarInfo("a.txt").tobuf(tarfile.USTAR_FORMAT)
+        for _ in range(30):
+            file.write(header * 10_000)
+    code = f"""
+import os, signal, threading, time, zenith
+threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    zenith.WebDataset({str(path)!r})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    environment = {**os.environ, "ZENITH_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "interrupted\n", done.stderr
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and "lock" not in file.name]
