@@ -39,7 +39,7 @@ SIDE, CROP = 72, 48
 TRAIN_CROPS, VALIDATION_CROPS = 96, 48
 SHARDS = 4
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-BATCH, EPOCHS = 64, 8
+BATCH, EPOCHS = 64, 10
 
 TRAIN = t.Compose(
     [
@@ -91,7 +91,8 @@ def fit(train: Any, validation: Any, verbose: bool = False) -> float:
     for before, after in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, len(PHOTOGRAPHS)))
-    optimizer = torch.optim.Adam(model.parameters(), 0.003)
+    optimizer = torch.optim.Adam(model.parameters(), 0.005)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     accuracy = 0.0
     for epoch in range(EPOCHS):
         model.train()
@@ -100,6 +101,7 @@ def fit(train: Any, validation: Any, verbose: bool = False) -> float:
             loss = nn.functional.cross_entropy(model(batch["jpg"]), batch["cls"])
             loss.backward()
             optimizer.step()
+        schedule.step()
         model.eval()
         with torch.no_grad():
             right = [(model(batch["jpg"]).argmax(1) == batch["cls"]).float() for batch in validation]

@@ -238,8 +238,8 @@ mod tests {
         let mut table = Table::default();
         table.prepare(&definition);
         for length in 1..=16u32 {
-            let window = !0u64 << (65 - length) | 0x1234;
-            let window = if length == 1 { 0x1234 } else { window };
+            let ones = if length == 1 { 0 } else { !0u64 << (65 - length) };
+            let window = ones | 0x1234;
             let entry = match table.entry(window) {
                 entry if !entry.is_none() => entry,
                 _ => table.long_entry(window).unwrap(),
