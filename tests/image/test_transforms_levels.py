@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torchvision.transforms.v2 as vision
 import torchvision.transforms.v2.functional as functional
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from PIL import Image
 from zenith import transforms
 
@@ -131,6 +133,17 @@ def test_rand_augment_does_what_torchvision_does(shape: tuple[int, int], magnitu
         assert made in expected, key
         seen |= expected[made]
     assert len(seen) == 23, "14 operations, 9 of them in two directions"
+
+
+@given(some.integers(1, 64), some.integers(1, 64), some.integers(0, 30), some.sampled_from([1, 3]))
+@settings(max_examples=60, deadline=None)
+def test_pictures_of_any_size_are_augmented_as_torchvisions(
+    height: int, width: int, magnitude: int, channels: int
+) -> None:
+    picture = noise(height, width, channels)
+    expected = results(picture, strengths(vision.RandAugment, magnitude, 31, height, width), "nearest", None)
+    augment = transforms.RandAugment(num_ops=1, magnitude=magnitude)
+    assert all(augment(picture, key).tobytes() in expected for key in range(40))
 
 
 def test_each_operation_is_drawn_as_often() -> None:
