@@ -45,7 +45,8 @@ class Contender:
     """Rows of the same work are compared: "parquet", "parquet-plain", "arrow-ipc", "csv", "tokens" and their variants, and
     the `WORKS` of pictures and of Python datasets."""
     order: str
-    """"shuffled", "file" (file order; "interleaved" and "by worker": of several), "in order" (the dataset's), "random" (independent random windows: no epochs)."""
+    """"shuffled", "file" (file order; "interleaved" and "by worker": of several files at once), "in order" (the dataset's),
+    "random" (independent random windows: no epochs)."""
     open: Callable[[Files], Feed]
     path: Callable[[Files], str] | None
     """The file it reads; None for datasets without one."""

@@ -25,7 +25,7 @@ from benchmarks.loaders.data import Files, warm
 
 FORMAT_VERSION = 1
 SHARD_PICTURES, LARGE_SHARD_PICTURES = 128, 4
-QUALITIES = (89, 95)
+QUALITIES = (90, 95)
 """JPEG qualities, both ends included; with these photographs a picture has about 58 KB in the mean."""
 SIZES = (((500, 375), 0.58), ((375, 500), 0.20), ((500, 333), 0.12), ((333, 500), 0.05), ((400, 300), 0.05))
 """(width, height) and its share of the pictures."""
@@ -128,7 +128,9 @@ def ensure(files: Files, count: int, large_count: int) -> Corpus:
     print(f"data: writing {count} pictures and {large_count} of 12 megapixels …", end=" ", flush=True)
     sizes = write(corpus, photographs, large=False), write(corpus, photographs, large=True)
     mean_kb, large_mean_kb = (sum(found) / len(found) / 1000 for found in sizes)
-    print(f"{time.perf_counter() - started_s:.1f} s; {mean_kb:.1f} KB and {large_mean_kb:.0f} KB in the mean", flush=True)
+    print(
+        f"{time.perf_counter() - started_s:.1f} s; {mean_kb:.1f} KB and {large_mean_kb:.0f} KB in the mean", flush=True
+    )
     about = {f"{entry.package}/{entry.path}": entry.about for entry in PHOTOGRAPHS}
     note.write_text(
         json.dumps(

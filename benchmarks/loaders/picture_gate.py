@@ -20,7 +20,8 @@ from benchmarks.loaders.data import Files
 from benchmarks.loaders.pictures import MEAN, SIDE, STD, WORKS, decode_whole, reference
 
 DIFFERENCE_MAX = 5.0
-"""Levels, the mean over one picture: more is a wrong picture. Peers were seen to have up to 3.8 (without antialias), a crop one pixel off 6 to 12."""
+"""Levels, the mean over one picture: more is a wrong picture. Peers were seen to have up to 3.8 (without antialias), a crop
+one pixel off 6 to 12."""
 EXACT_LEVELS, EXACT_LEVELS_MAX, EXACT_SHARE_MIN = 1, 3, 0.999
 """Ours, decoded whole: so large a share of all values within one level of the reference, none further off than three."""
 LEVEL_MAX, LEVEL_MEAN_MAX, CORRELATION_MIN = 110.0, 25.0, 0.7
@@ -68,7 +69,11 @@ def take(contender: Contender, feed: Feed, epoch: int, count: int) -> Made:
     labels: list[np.ndarray] = []
     for batch, _next in itertools.pairwise(itertools.chain(feed.epoch(epoch), [None])):
         pictures.append(to_levels(contender, batch[0]))
-        labels.append(np.array(batch[1]))
+        labels.append(np.asarray(batch[1]).copy())
+        if str(labels[-1].dtype) != "int64" or labels[-1].ndim != 1:
+            raise PictureError(
+                f"{contender.name}: labels are {labels[-1].dtype} {labels[-1].shape}, not one int64 for each picture"
+            )
         if pictures[-1].shape[0] != len(labels[-1]) or len(labels[-1]) > WORKS[contender.work].batch_size:
             raise PictureError(
                 f"{contender.name}: a batch of {len(pictures[-1])} pictures and {len(labels[-1])} labels, "
@@ -81,8 +86,6 @@ def take(contender: Contender, feed: Feed, epoch: int, count: int) -> Made:
 
 def check_labels(contender: Contender, labels: np.ndarray, epoch: int, count: int) -> None:
     """Every label once."""
-    if str(labels.dtype) != "int64" or labels.ndim != 1:
-        raise PictureError(f"{contender.name}: labels are {labels.dtype} {labels.shape}, not one int64 for each picture")
     seen = np.bincount(labels, minlength=count) if labels.min(initial=0) >= 0 else np.zeros(0, np.int64)
     if len(seen) != count:
         raise PictureError(f"{contender.name}: labels from {labels.min()} to {labels.max()}, of {count} pictures")
@@ -101,7 +104,7 @@ def to_levels(contender: Contender, x: Any) -> np.ndarray:
     if str(x.dtype).removeprefix("torch.") != dtype or not (planes or (rows and dtype == "uint8")):
         raise PictureError(f"{contender.name}: pictures are {x.dtype} {tuple(x.shape)}, of the work {contender.work}")
     if dtype == "uint8":
-        levels = np.array(x)
+        levels = np.asarray(x).copy()
         return levels.transpose(0, 2, 3, 1) if planes else levels
     numbers = x.float().numpy().transpose(0, 2, 3, 1)
     # Half a level of rounding is lost in bfloat16 at most, which none of the bounds below sees.

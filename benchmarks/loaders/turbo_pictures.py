@@ -57,4 +57,3 @@ def central_crop(path: str, large: bool) -> np.ndarray:
     made: np.ndarray = resize(image, width, height)
     left, top = central_offset(width), central_offset(height)
     return made[top : top + SIDE, left : left + SIDE]
-

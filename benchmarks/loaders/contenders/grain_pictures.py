@@ -68,7 +68,9 @@ class GrainFeed:
         import torch
 
         dataset = grain.MapDataset.source(Source(self.paths)).seed(epoch)
-        dataset = dataset.shuffle().random_map(make_random) if self.work.random else dataset.map(MakeCentral(self.work.large))
+        dataset = (
+            dataset.shuffle().random_map(make_random) if self.work.random else dataset.map(MakeCentral(self.work.large))
+        )
         if self.processes:
             lazy = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=self.work.batch_size))
             lazy = lazy.batch(self.work.batch_size, batch_fn=stack)

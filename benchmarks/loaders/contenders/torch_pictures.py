@@ -99,7 +99,7 @@ CONTENDERS = [
         order="shuffled" if WORKS[work].random else "file",
         open=open_folder(entry, decoder),
         path=None,
-        requires=("torch", "torchvision", "PIL"),
+        requires=("torch", "torchvision.transforms.v2", "PIL"),
     )
     for work, entry in peer_works().items()
     for decoder, title in (("pil", "PIL and torchvision"), ("torchvision", "torchvision.io.decode_jpeg"))

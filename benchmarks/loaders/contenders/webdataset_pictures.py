@@ -72,7 +72,7 @@ CONTENDERS = [
         order="shuffled" if WORKS[work].random else "by worker",
         open=open_shards(entry),
         path=None,
-        requires=("torch", "torchvision", "PIL", "webdataset"),
+        requires=("torch", "torchvision.transforms.v2", "PIL", "webdataset"),
     )
     for work, entry in peer_works().items()
 ]
