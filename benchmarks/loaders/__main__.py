@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose(all_contenders(), arguments)
     if arguments.list:
         for contender in chosen:
-            print(f"{contender.name:38} {contender.work:20} {contender.missing() or 'ready'}")
+            print(f"{contender.name:42} {contender.work:20} {contender.missing() or 'ready'}")
         return 0
     quick = arguments.quick
     rows = arguments.rows or (400_000 if quick else 4_000_000)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loaders.bars import Bar, not_judged, verdicts
+from benchmarks.loaders.bar import Bar
+from benchmarks.loaders.bars import not_judged, verdicts
 from benchmarks.loaders.special import MISSED, PARTS
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from matplotlib import cbook
 from PIL import Image
 from torchvision.transforms import v2
 
-from benchmarks.loaders import photographs, pictures
+from benchmarks.loaders import photographs, picture_start, pictures, process, report
 from benchmarks.loaders.__main__ import choose, parse
 from benchmarks.loaders.contender import Contender, all_contenders
 from benchmarks.loaders.data import Files, Size
@@ -282,3 +285,50 @@ def test_pictures_are_asked_for_by_name(argv: list[str], works: bool, peers: boo
     assert any(entry.work in WORKS for entry in chosen) == works
     assert wants_pictures(argv) == peers
     assert all(entry.work in WORKS for entry in chosen) == (works and chosen != [])
+
+
+def test_first_batches_are_of_a_new_index_and_then_of_the_same(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[dict[str, Any]] = []
+
+    def run_child(job: dict[str, Any]) -> dict[str, float]:
+        jobs.append(job)
+        return {"first_batch_ms": 400.0 if len(jobs) != 2 else 900.0, "open_ms": 7.0}
+
+    monkeypatch.setattr(process, "run_child", run_child)
+    monkeypatch.setattr(Contender, "missing", lambda self: None)
+    found = picture_start.measure(files, quick=False)
+    assert found["rows"][0] == ["Zenith, no index yet", 400.0, 500.0, "met", 7.0]
+    assert found["rows"][1] == ["Zenith, with its index", 400.0, 50.0, "**missed**", 7.0]
+    assert len({job["cache"] for job in jobs[:3]}) == 3
+    assert [job["cache"] for job in jobs[:3]] == [job["cache"] for job in jobs[3:6]]
+    assert [job["who"] for job in jobs[6::3]] == list(picture_start.PEERS)
+
+
+def test_a_first_batch_is_timed_with_indexes_where_the_job_says(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZENITH_CACHE_DIR", "")
+    seen: list[str | None] = []
+
+    class Feed:
+        def epoch(self, epoch: int) -> Iterator[Any]:
+            seen.append(os.environ["ZENITH_CACHE_DIR"])
+            yield None
+
+    slow = Contender("slow", "", "images-crop", "shuffled", lambda files: time.sleep(0.05) or Feed(), None)
+    monkeypatch.setattr(picture_start, "all_contenders", lambda: {"slow": slow})
+    found = picture_start.child(files, {"who": "slow", "cache": str(tmp_path)}, lambda: seen.append(None))
+    assert seen == [None, str(tmp_path)]
+    assert found["first_batch_ms"] >= found["open_ms"] >= 50.0
+
+
+def test_the_report_says_how_far_pictures_are_off(files: Files) -> None:
+    gate = {"difference_mean": 1.234, "difference_mean_worst": 2.0, "difference_max": 29, "within_one_share": 0.893}
+    results = {
+        "contenders": {"peer": {"title": "a peer", "work": "images-resize"}, "other": {"title": "", "work": "csv"}},
+        "gate": {"peer": gate, "other": {"samples": 3}},
+        "pictures": json.loads(photographs.note_of(files).read_text()),
+    }
+    assert report.picture_table(results)[-1] == "| a peer | images-resize | 1.23 | 2.00 | 29 | 89.30% |"
+    assert f"{COUNT} JPEG pictures" in report.corpus(results)[0]
+    assert report.picture_table({}) == report.corpus({}) == []

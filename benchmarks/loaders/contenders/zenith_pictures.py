@@ -22,7 +22,7 @@ def transform_of(work: PictureWork) -> Any:
     else:
         steps = [transforms.Resize(SHORT_SIDE), transforms.CenterCrop(SIDE)]
     if work.dtype == "uint8":
-        return transforms.Compose(steps, decode="fast" if work.large else "exact")
+        return transforms.Compose(steps, decode="fast" if work.large else "exact", layout="NHWC")
     steps += [transforms.ToDtype(work.dtype, scale=True), transforms.Normalize(MEAN, STD)]
     return transforms.Compose(steps, layout="NCHW")
 
