@@ -81,7 +81,7 @@ sanitize: ## Run the tests of the crates with unsafe code under AddressSanitizer
 		--lib --test lifetime
 
 bench: setup ## Compare loaders on this machine, peers in an environment of their own: make bench ARGS="...".
-	$(PY) -m benchmarks.loaders.environment
+	$(PY) -m benchmarks.loaders.environment $(ARGS)
 	.venv-bench/bin/python -m benchmarks.loaders $(ARGS)
 
 bench-host: ## Compare rings, channels, slab pools and allocators on this machine, and time topology discovery.

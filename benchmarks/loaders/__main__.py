@@ -8,14 +8,19 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.loaders import data, report
+from benchmarks.loaders import data, photographs, report
 from benchmarks.loaders.contender import Contender, all_contenders
 from benchmarks.loaders.environment import machine
+from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.process import ROOT
 from benchmarks.loaders.rounds import Settings, gate_all, prepare_all, run_rounds
 from benchmarks.loaders.special import PARTS, run_parts
 
 DEFAULT_OUT = ROOT / "benchmarks" / "loaders" / "out"
+DEFAULT_PARTS = ("loaders", *(part for part in PARTS if part != "images"))
+"""Pictures are asked for by name, because their peers are large to install."""
+PICTURES_PER_LARGE, GATE_PICTURES = 32, 161
+"""One picture of 12 megapixels for so many others; and as many pictures as the gate looks at, which fill no whole batch."""
 
 
 def main() -> int:
@@ -35,6 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loaders", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small table and one short run: checks that all works")
     parser.add_argument("--rows", type=int, help="rows of the table (default 4,000,000; quick 400,000)")
+    parser.add_argument("--pictures", type=int, help="pictures of the corpus (default 1,024; quick 256)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="GLOB", help="only contenders that match; repeatable"
     )
@@ -44,7 +50,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--budget", type=float, help="seconds of one timed run at most, from its first batch (default 10; quick 2)"
     )
     parser.add_argument(
-        "--parts", default=",".join(("loaders", *PARTS)), help="comma list of: loaders, " + ", ".join(PARTS)
+        "--parts",
+        default=",".join(DEFAULT_PARTS),
+        help="comma list of: loaders, "
+        + ", ".join(PARTS)
+        + "; default all but images, which runs the rows of pictures too",
     )
     parser.add_argument("--list", action="store_true", help="print the contenders and whether they can run here")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the data and the results")
@@ -52,7 +62,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     wrong = sorted(set(arguments.parts.split(",")) - {"loaders", *PARTS})
     if wrong:
         parser.error(f"--parts has {', '.join(wrong)}; the parts are loaders, {', '.join(PARTS)}")
-    for name in ("rows", "runs"):
+    for name in ("rows", "runs", "pictures"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f"--{name} must be >= 1, got {getattr(arguments, name)}")
     return arguments
@@ -63,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose(all_contenders(), arguments)
     if arguments.list:
         for contender in chosen:
-            print(f"{contender.name:38} {contender.work:20} {contender.missing() or 'ready'}")
+            print(f"{contender.name:42} {contender.work:20} {contender.missing() or 'ready'}")
         return 0
     quick = arguments.quick
     rows = arguments.rows or (400_000 if quick else 4_000_000)
@@ -74,18 +84,27 @@ def run(arguments: argparse.Namespace) -> int:
         gate_budget_s=5.0 if quick else 20.0,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    files = data.ensure(arguments.out / "data", size)
-    gate_files = data.ensure(arguments.out / "data", data.GATE_SIZE)
     parts = arguments.parts.split(",")
+    files = data.place(arguments.out / "data", size)
+    gate_files = data.place(arguments.out / "data", data.GATE_SIZE)
+    if set(parts) - {"loaders", "images"} or any(contender.work not in PICTURE_WORKS for contender in chosen):
+        data.ensure(files)
+        data.ensure(gate_files)
     results: dict[str, object] = {"machine": machine(), "size": vars(size), "settings": vars(settings), "quick": quick}
     results["contenders"] = {contender.name: describe(contender) for contender in chosen}
     skipped = {contender.name: why for contender in chosen if (why := contender.missing())}
+    if "images" in parts or any(contender.work in PICTURE_WORKS for contender in chosen):
+        if why := ensure_pictures(arguments, files, gate_files):
+            skipped |= {contender.name: why for contender in chosen if contender.work in PICTURE_WORKS}
+        else:
+            results["pictures"] = json.loads(photographs.note_of(files).read_text())
     ready = [contender for contender in chosen if contender.name not in skipped]
-    if "loaders" in parts:
+    if {"loaders", "images"} & set(parts):
         skipped |= prepare_all(ready, (gate_files, files))
-        skipped |= gate_all(
+        results["gate"], refused = gate_all(
             [contender for contender in ready if contender.name not in skipped], gate_files, files, settings
         )
+        skipped |= refused
         results |= run_rounds([contender for contender in ready if contender.name not in skipped], files, settings)
     results["skipped"] = skipped
     path = arguments.out / "results.json"
@@ -99,6 +118,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(name.startswith("zenith") for name in broken) else 0
 
 
+def ensure_pictures(arguments: argparse.Namespace, files: data.Files, gate_files: data.Files) -> str | None:
+    """Writes both corpora; returns why that cannot be, or None."""
+    pictures = arguments.pictures or (256 if arguments.quick else 1024)
+    try:
+        for of, count in ((files, pictures), (gate_files, GATE_PICTURES)):
+            photographs.ensure(of, count, max(1, count // PICTURES_PER_LARGE))
+    except ModuleNotFoundError as error:
+        return str(error)
+    return None
+
+
 def choose(contenders: dict[str, Contender], arguments: argparse.Namespace) -> list[Contender]:
     """The contenders that the command line asks for, in the order of the table."""
     if arguments.only:
@@ -108,7 +138,13 @@ def choose(contenders: dict[str, Contender], arguments: argparse.Namespace) -> l
         if not chosen:
             raise SystemExit(f"--only {' '.join(arguments.only)} matches no contender; --list --all prints them all")
         return chosen
-    return [entry for entry in contenders.values() if arguments.all or not entry.skipped_by_default]
+    parts = arguments.parts.split(",")
+    return [
+        entry
+        for entry in contenders.values()
+        if arguments.all
+        or (not entry.skipped_by_default and ("images" if entry.work in PICTURE_WORKS else "loaders") in parts)
+    ]
 
 
 def describe(contender: Contender) -> dict[str, object]:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Collection
 from typing import Any
 
+from benchmarks.loaders.bar import Bar
+from benchmarks.loaders.picture_bars import picture_bars
 from benchmarks.loaders.python_datasets import WORKS
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """`figure` of the best of `ours` over that of the best of `theirs`, per round; the median over the rounds counts."""
-
-    title: str
-    ours: tuple[str, ...]
-    theirs: tuple[str, ...]
-    bound: float
-    figure: str = "samples_per_s"
-    at_most: bool = False
-    """True where small is good: the best is then the smallest, and the ratio must be at most `bound`."""
 
 
 def shuffled(work: str) -> tuple[str, ...]:
@@ -104,6 +92,7 @@ BARS: tuple[Bar, ...] = (
         )
         for fewer, more in ((0, 1), (1, 2), (2, 4))
     ),
+    *picture_bars(),
 )
 
 

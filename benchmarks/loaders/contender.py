@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.python_datasets import WORKS
 
 ROW_BATCH = 4096
@@ -22,6 +23,7 @@ class Feed(Protocol):
     """An opened contender. `epoch(k)` yields its batches of epoch k.
 
     A batch is `(x, y)`: for tables x is f32 [b, 28] and y is i64 [b]; for tokens both are i64 [b, 1024], y one token later.
+    For pictures x is as `pictures.PictureWork.dtype` says and y is i64 [b], as numpy arrays or tensors.
     That of a Python dataset is what torch's default collation makes of its samples.
     A limit, which makes no tensors, yields `pyarrow.RecordBatch` or `pyarrow.Table` instead. Where an `epoch` has no end
     (random windows), the caller stops.
@@ -41,16 +43,17 @@ class Contender:
     """What it is, for the table, in a few words."""
     work: str
     """Rows of the same work are compared: "parquet", "parquet-plain", "arrow-ipc", "csv", "tokens" and their variants, and
-    the `WORKS` of Python datasets."""
+    the `WORKS` of pictures and of Python datasets."""
     order: str
-    """"shuffled", "file" (file order), "in order" (the dataset's), "random" (independent random windows: no epochs)."""
+    """"shuffled", "file" (file order; "interleaved" and "by worker": of several files at once), "in order" (the dataset's),
+    "random" (independent random windows: no epochs)."""
     open: Callable[[Files], Feed]
     path: Callable[[Files], str] | None
     """The file it reads; None for datasets without one."""
     requires: tuple[str, ...] = ("torch", "pyarrow")
     """The modules it needs. Their import is not part of any figure."""
     limit: bool = False
-    """True for a bare reader that makes no tensors: a bound, not a competitor."""
+    """True for a bare reader or decoder that makes no tensors: a bound, not a competitor."""
     prepare: Callable[[Files], None] | None = None
     """What it needs once before it can run (a cache): in no figure."""
     skipped_by_default: bool = False
@@ -88,6 +91,8 @@ def samples_of_epoch(contender: Contender, files: Files) -> int | None:
     """How many samples a whole epoch delivers; None where they are not counted: windows of tokens are looked up instead."""
     if contender.work == "tokens":
         return None
+    if contender.work in PICTURE_WORKS:
+        return PICTURE_WORKS[contender.work].samples(files)
     if contender.work in WORKS:
         return WORKS[contender.work].samples(files)
     return files.size.csv_rows if contender.work == "csv" else files.size.rows

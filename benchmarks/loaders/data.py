@@ -90,16 +90,20 @@ class Files:
         return Files(str(value["folder"]), Size(**value["size"]))  # type: ignore[arg-type]
 
 
-def ensure(root: Path, size: Size) -> Files:
-    """Writes whatever is missing for this size under `root` and returns where it is. Prints one line per file."""
+def place(root: Path, size: Size) -> Files:
+    """Where the files of this size are under `root`, written or not; the folder exists."""
     folder = root / f"{size.rows}-{size.csv_rows}-{size.token_count}-{size.group_rows}-v{FORMAT_VERSION}"
-    files = Files(str(folder), size)
-    note = folder / "complete.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Files(str(folder), size)
+
+
+def ensure(files: Files) -> None:
+    """Writes the table and the tokens unless they are there. Prints one line per file."""
+    note = Path(files.folder, "complete.json")
     if note.exists():
-        return files
+        return
     import pyarrow
 
-    folder.mkdir(parents=True, exist_ok=True)
     for title, write in (
         ("Parquet", write_parquet),
         ("Arrow IPC", write_ipc),
@@ -110,8 +114,7 @@ def ensure(root: Path, size: Size) -> Files:
         print(f"data: writing {title} …", end=" ", flush=True)
         write(files)
         print(f"{time.perf_counter() - started_s:.1f} s", flush=True)
-    note.write_text(json.dumps({"size": dataclasses.asdict(size), "pyarrow": pyarrow.__version__}))
-    return files
+    note.write_text(json.dumps({"size": dataclasses.asdict(files.size), "pyarrow": pyarrow.__version__}))
 
 
 def record_batches(rows: int, chunk_rows: int = CHUNK_ROWS) -> Iterator[object]:

@@ -6,6 +6,7 @@ and zenith are the same for all contenders, and the project's own environment ga
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,11 @@ from pathlib import Path
 
 from benchmarks.loaders.process import ROOT
 
-DISTRIBUTIONS = ("torch", "zenith-loader", "pyarrow", "numpy", "datasets")
+DISTRIBUTIONS = (
+    *("torch", "zenith-loader", "pyarrow", "numpy", "datasets"),
+    *("torchvision", "pillow", "webdataset", "nvidia-dali-cuda130", "tensorflow-cpu", "grain", "spdl"),
+    *("simplejpeg", "opencv-python-headless"),
+)
 
 
 def machine() -> dict[str, object]:
@@ -48,8 +53,11 @@ def processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def make(folder: Path) -> None:
-    """Makes the peers' environment at `folder`, or brings it up to date."""
+def make(folder: Path, pictures: bool) -> None:
+    """Makes the peers' environment at `folder`, or brings it up to date; `pictures`: with the peers of the rows `images-*`.
+
+    Those are installed one by one: what has no wheel here is left out, and its rows say so.
+    """
     if not (folder / "bin" / "python").exists():
         print(f"making {folder.name} …", flush=True)
         venv.create(folder, with_pip=True)
@@ -57,9 +65,31 @@ def make(folder: Path) -> None:
     packages = folder / "lib" / version / "site-packages"
     # addsitedir, not a bare path: an editable install is itself a .pth file, which only this reads.
     (packages / "zenith-base.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    requirements = ROOT / "requirements" / "bench.txt"
-    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
+    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, "-r", ROOT / "requirements" / "bench.txt"], check=True)
+    if pictures:
+        for requirement in requirements_of(ROOT / "requirements" / "bench-images.txt"):
+            if subprocess.run([*install, requirement], check=False).returncode != 0:
+                print(f"{requirement} cannot be installed here; its rows will be left out", file=sys.stderr)
+
+
+def requirements_of(path: Path) -> list[str]:
+    """The lines of a requirements file without its comments."""
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def wants_pictures(argv: list[str]) -> bool:
+    """Whether the benchmark's arguments ask for pictures: `--parts` with images, or `--only` with images in the pattern."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loaders.environment", description=__doc__)
+    parser.add_argument("--parts", default="", help="with images in it, their peers are installed too (2.5 GB)")
+    parser.add_argument("--only", action="append", default=[], help="the same; other arguments are the benchmark's own")
+    arguments, _ = parser.parse_known_args(argv)
+    # The rows *-python-images-* are another work, of plain arrays.
+    return "images" in arguments.parts.split(",") or any(
+        "images-" in glob.replace("python-images", "") for glob in arguments.only
+    )
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".venv-bench")
+    make(ROOT / ".venv-bench", wants_pictures(sys.argv[1:]))

@@ -10,6 +10,8 @@ import numpy as np
 
 from benchmarks.loaders.contender import ROW_BATCH, SEQUENCE_LENGTH, TOKEN_BATCH, Contender, Feed, samples_of_epoch
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.picture_gate import check_pictures
+from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.python_datasets import WORKS
 from benchmarks.loaders.table import FEATURE_COUNT, features
 
@@ -29,6 +31,8 @@ def check(contender: Contender, files: Files, epochs: int, budget_s: float) -> d
     feed = contender.open(files)
     if contender.work == "tokens":
         return check_windows(contender, feed, files)
+    if contender.work in PICTURE_WORKS:
+        return check_pictures(contender, feed, files, epochs)
     if contender.work in WORKS:
         return check_collated(contender, feed, files, epochs)
     orders: list[np.ndarray] = []

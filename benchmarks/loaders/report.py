@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loaders.bars import Bar, not_judged, verdicts
+from benchmarks.loaders.bar import Bar
+from benchmarks.loaders.bars import not_judged, verdicts
 from benchmarks.loaders.special import MISSED, PARTS
 
 
@@ -20,6 +21,7 @@ def write(path: Path) -> str:
             *heading(results),
             *tables(results),
             *ratio_table(results),
+            *picture_table(results),
             *part_tables(results),
             *bars_summary(results),
             *left_out(results),
@@ -45,6 +47,18 @@ def heading(results: dict[str, Any]) -> list[str]:
         f"Python {machine['python']}; {versions}. Load at the start {machine['load_at_start']:.1f}.{note}",
         f"Table of {size['rows']:,} rows (28 × f32 + i64), CSV of {size['csv_rows']:,}, {size['token_count']:,} tokens (u16); page "
         f"cache warm; {settings['runs']} interleaved runs, each in a fresh process; median, and [least, greatest].",
+        *corpus(results),
+    ]
+
+
+def corpus(results: dict[str, Any]) -> list[str]:
+    """The pictures, if they were asked for."""
+    found = results.get("pictures")
+    if not found:
+        return []
+    return [
+        f"{found['count']:,} JPEG pictures of {found['mean_kb']:.1f} KB in the mean and {found['large_count']} of 12 megapixels, "
+        f"{found['large_mean_kb']:,.0f} KB, cut from {len(found['photographs'])} photographs."
     ]
 
 
@@ -124,6 +138,25 @@ def ratio_table(results: dict[str, Any]) -> list[str]:
 def bars_without_figures(results: dict[str, Any]) -> list[Bar]:
     """The bars that the rounds were to judge and could not; none where the rounds did not run."""
     return not_judged(results["contenders"], results["runs"]) if "runs" in results else []
+
+
+def picture_table(results: dict[str, Any]) -> list[str]:
+    """How far everyone's central crops are from the reference, as the gate found it."""
+    found = {name: entry for name, entry in results.get("gate", {}).items() if "difference_mean" in entry}
+    if not found:
+        return []
+    lines = ["", "## Pictures against the reference (PIL, as torchvision uses it), in levels of 255", ""]
+    lines += ["| loader | work | mean | mean of the worst picture | greatest | within 1 |", "|---|---|--:|--:|--:|--:|"]
+    for name, entry in found.items():
+        contender = results["contenders"][name]
+        cells = [contender["title"], contender["work"], f"{entry['difference_mean']:.2f}"]
+        cells += [
+            f"{entry['difference_mean_worst']:.2f}",
+            f"{entry['difference_max']}",
+            f"{entry['within_one_share']:.2%}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def part_tables(results: dict[str, Any]) -> list[str]:

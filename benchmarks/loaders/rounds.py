@@ -8,14 +8,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.loaders import photographs
+from benchmarks.loaders.child import EPOCHS_MAX
 from benchmarks.loaders.contender import Contender
 from benchmarks.loaders.data import Files, warm
+from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.process import ChildError, run_child
 from benchmarks.loaders.python_datasets import WORKS
 
-BUDGET_S_MAX: dict[str, float] = {"tokens": 3.0, **dict.fromkeys(WORKS, 2.0)}
-"""By work: token windows are drawn without end or by the ten thousands, and samples of Python datasets are all alike; this
-is enough for a steady figure."""
+BUDGET_S_MAX: dict[str, float] = {"tokens": 3.0, **dict.fromkeys(WORKS, 2.0), **dict.fromkeys(PICTURE_WORKS, 5.0)}
+"""By work: token windows are drawn without end or by the ten thousands, samples of Python datasets are all alike, and pictures
+cost all about the same; this is enough for a steady figure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,23 +45,26 @@ def prepare_all(contenders: list[Contender], all_files: tuple[Files, ...]) -> di
     return failed
 
 
-def gate_all(contenders: list[Contender], small: Files, large: Files, settings: Settings) -> dict[str, str]:
+def gate_all(
+    contenders: list[Contender], small: Files, large: Files, settings: Settings
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Checks everyone on the small files (whole epochs, every row) and then on the large ones (as far as the budget goes).
 
-    Large ones are for readers of the table: they meet full blocks there, while tokens and Python datasets only repeat.
+    Large ones are for readers of the table: they meet full blocks there, while the others only repeat. Returns what was found
+    on the small ones, and why some failed.
     """
-    failed = {}
+    found, failed = {}, {}
     for position, contender in enumerate(contenders):
         progress(f"gate {position + 1}/{len(contenders)} {contender.name}")
         try:
-            run_child(job("gate", contender, small, 2, 600.0))
-            if contender.work != "tokens" and contender.work not in WORKS:
+            found[contender.name] = run_child(job("gate", contender, small, 2, 600.0))
+            if contender.work not in ("tokens", *WORKS, *PICTURE_WORKS):
                 run_child(job("gate", contender, large, 1, settings.gate_budget_s))
         except ChildError as error:
             failed[contender.name] = f"gate: {error}"
             print(f"\n  {contender.name} gets no figure: {error}", file=sys.stderr)
     progress("gate: done", end="\n")
-    return failed
+    return found, failed
 
 
 def run_rounds(contenders: list[Contender], files: Files, settings: Settings) -> dict[str, Any]:
@@ -77,9 +83,11 @@ def run_rounds(contenders: list[Contender], files: Files, settings: Settings) ->
         )
         if contender.path is not None:
             warm(contender.path(files))
+        if contender.work in PICTURE_WORKS:
+            photographs.of(files).warm()
         budget_s = min(settings.budget_s, BUDGET_S_MAX.get(contender.work, settings.budget_s))
         try:
-            figures = run_child(job("time", contender, files, 2, budget_s))
+            figures = run_child(job("time", contender, files, epochs_of(contender.work), budget_s))
             memory = run_child(job("memory", contender, files, 1, min(budget_s, 6.0)), sample_memory=True)
         except ChildError as error:
             failures[contender.name] = str(error)
@@ -91,6 +99,11 @@ def run_rounds(contenders: list[Contender], files: Files, settings: Settings) ->
         )
     progress("rounds: done", end="\n")
     return {"runs": runs, "failures": failures}
+
+
+def epochs_of(work: str) -> int:
+    """Epochs of a timed run: two; as many as the budget allows of pictures, whose epochs last a second or less."""
+    return EPOCHS_MAX if work in PICTURE_WORKS else 2
 
 
 def turns(contenders: list[Contender], rounds: int) -> Iterator[tuple[int, Contender]]:

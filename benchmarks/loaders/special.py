@@ -16,6 +16,7 @@ PARTS: dict[str, str] = {
     "spawn": "spawn_start",
     "state": "state_cost",
     "memory": "memory_scenario",
+    "images": "picture_start",
 }
 """Part → module."""
 
