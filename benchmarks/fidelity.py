@@ -20,6 +20,10 @@ import torch
 import torch.utils.data
 import torchvision.transforms.v2 as vision
 import zenith
+from PIL import Image
+from zenith import _engine
+from zenith import transforms as t
+
 from examples.images import (
     BATCH,
     CROP,
@@ -30,9 +34,6 @@ from examples.images import (
     loaders,
     write,
 )
-from PIL import Image
-from zenith import _engine
-from zenith import transforms as t
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "4:2:0, quality 75": {"quality": 75, "subsampling": "4:2:0"},
