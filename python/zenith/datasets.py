@@ -434,7 +434,7 @@ def _pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
     pictures = {name: transforms for name, transforms in fields.items() if transforms is not None}
     for name, transforms in pictures.items():
         if not is_transforms(transforms):
-            raise TypeError(f"fields[{name!r}] must be transforms with to_json(), or None, got {transforms!r}")
+            raise TypeError(f"fields[{name!r}] must be transforms of zenith.transforms, or None, got {transforms!r}")
     return {name: described(transforms) for name, transforms in pictures.items()}
 
 

@@ -29,7 +29,7 @@ class ImageFolder(Dataset):
 
     def __init__(self, root: PathLike, transform: Any = None, *, seed: int = 0, allow_empty: bool = False) -> None:
         if transform is not None and not is_transforms(transform):
-            raise TypeError(f"transform must have to_json(), or be a list of such, got {transform!r}")
+            raise TypeError(f"transform must be one of zenith.transforms, or a list of such, got {transform!r}")
         options = {
             "transform": None if transform is None else described(transform),
             "seed": operator.index(seed) % 2**64,

@@ -98,7 +98,7 @@ def _field(name: str, given: Any) -> dict[str, Any]:
         decode = {"image": described(decoder)}
     else:
         raise TypeError(
-            f"fields[{name!r}] must be int, float, str, bytes, dict, numpy.ndarray or transforms with to_json(), "
+            f"fields[{name!r}] must be int, float, str, bytes, dict, numpy.ndarray or transforms of zenith.transforms, "
             f"got {decoder!r}"
         )
     return {"name": name, "members": members.split(";"), "decode": decode}
