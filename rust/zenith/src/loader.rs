@@ -12,6 +12,7 @@ use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
 use zenith_data::{Error, ErrorKind, Result};
 use zenith_host::fork;
+use zenith_host::idle::capacity_for;
 use zenith_io::TimedReads;
 
 use crate::config::LoaderConfig;
@@ -59,7 +60,8 @@ impl Loader {
     }
 
     fn with_order(dataset: Arc<OpenDataset>, config: LoaderConfig, lanes: u32, window: u64) -> Result<Self> {
-        let memory = HostMemory::new(usize::try_from(config.prefetch_bytes).unwrap_or(usize::MAX));
+        let idle_bytes = config.prefetch_bytes.max(IDLE_BATCHES * batch_bytes(&dataset, config.batch_size));
+        let memory = HostMemory::new(usize::try_from(idle_bytes).unwrap_or(usize::MAX));
         // Every chunk is kept until the loader goes: there are never more than were live at once, and memory that wanders
         // in and out of the allocator ends up in pieces.
         let row_pool = RowPool::new(usize::MAX);
@@ -198,6 +200,18 @@ impl Loader {
         };
         Ok(EpochIter { pipeline: Some(Pipeline::start(job)?), generation: fork::generation() })
     }
+}
+
+/// Batches whose memory is kept when they are dropped. Where a batch is larger than all that may be prefetched, it would
+/// else come from the system each time, whose clearing of pages takes longer than writing them.
+const IDLE_BATCHES: u64 = 2;
+
+/// Bytes of the dense fields of a batch.
+fn batch_bytes(dataset: &OpenDataset, batch_size: u64) -> u64 {
+    let widths = dataset.dataset().schema().fields.iter().filter_map(|field| field.kind.width());
+    let slabs =
+        widths.map(|width| capacity_for(width.saturating_mul(usize::try_from(batch_size).unwrap_or(usize::MAX))));
+    slabs.map(|bytes| bytes as u64).fold(0, u64::saturating_add)
 }
 
 /// Bytes of the largest block, by its estimate or as the pipeline counts it: every worker must find room for one.
