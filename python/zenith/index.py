@@ -1,6 +1,6 @@
 """Makes the indexes of files ahead of their first use: ``python -m zenith.index shards/*.tar data.csv``.
 
-What is kept stands under ``ZENITH_CACHE_DIR`` (else ``~/.cache/zenith``), which machines may share.
+What is kept stands under ``ZENITH_CACHE_DIR`` (else ``~/.cache/zenith``), for the processes of a machine.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 import weakref
@@ -82,6 +83,10 @@ class Epochs:
             )
         self._current, self._current_id, self._dropped_at = weakref.ref(iterator), iterator._id, None
         self._current_state = json.loads(engine.state(epoch, 0))
+        if _takes_key(loader.map_batch):
+            # Of the state, if one was loaded: what the options say may be a new draw.
+            seed, rank = self._current_state["seed"], self._options["rank"]
+            iterator.key_at = lambda position: _engine.batch_key(seed, epoch, position + rank)
         return iterator
 
     def finish(self, loader: DataLoader[Any], iterator: NativeIter) -> None:
@@ -285,6 +290,16 @@ class Epochs:
         view = loader._verdict.view
         assert view is not None
         return view
+
+
+def _takes_key(map_batch: Callable[..., Any] | None) -> bool:
+    """Whether a function of batches asks for what it is to draw from."""
+    if map_batch is None:
+        return False
+    try:
+        return "key" in inspect.signature(map_batch).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _recording(

@@ -72,7 +72,9 @@ class DataLoader(torch.utils.data.DataLoader[T]):
             the worker, its pid, the indices it was given, the one that it is at, and where it is in Python. The next
             ``next()`` waits again, as after ``timeout``. Of Python datasets without workers it is a warning in the log
             (``zenith_torch``) with the stack, since only the sample itself could end. No bound by default.
-        map_batch: a function on the finished batch, called in the consumer's thread.
+        map_batch: a function on the finished batch of a Zenith dataset, called in the consumer's thread. One with a parameter
+            ``key`` is given a number of (seed, epoch, place of the batch, rank) to draw from, as `zenith.transforms.MixUp` and
+            ``CutMix`` do: the same after a resume, and for any number of workers.
         output: ``"dict"`` (by field name) or ``"tuple"`` (in the order of the schema).
         snapshot_every_n_steps: index batches between two looks at a sampler that has a ``state_dict()`` (0 and 1: every
             one; ``None``: one look, at the beginning of the epoch), and batches between two at an iterable dataset in a
@@ -119,7 +121,7 @@ class DataLoader(torch.utils.data.DataLoader[T]):
         quarantine_path: str | os.PathLike[str] | None = None,
         read_timeout_ms: int | None = None,
         stall_timeout: float | None = None,
-        map_batch: Callable[[Any], Any] | None = None,
+        map_batch: Callable[..., Any] | None = None,
         output: str = "dict",
         snapshot_every_n_steps: int | None = 1,
     ) -> None:

@@ -44,7 +44,7 @@ class NativeIter:
         self._id = engine.id
         self._names = [info.name for info in schema]
         self._schema = None if all(info.kind == "dense" for info in schema) else schema
-        self._map_batch: Callable[[Any], Any] | None = loader.map_batch
+        self._map_batch: Callable[..., Any] | None = loader.map_batch
         self._as_tuple = loader.output == "tuple"
         self._pin = pin
         self._stall_timeout = loader.stall_timeout
@@ -52,6 +52,8 @@ class NativeIter:
         self._at_end: int | None = None
         self.record: Callable[[int, int], None] | None = None
         """Is told of every batch: the global position at which it begins, and its number of samples."""
+        self.key_at: Callable[[int], int] | None = None
+        """What ``map_batch`` draws from, where it asks for a key: of the global position at which its batch begins."""
         self._done = False
         self._finishing = threading.Lock()
         self._last_stats: dict[str, Any] = {}
@@ -73,7 +75,7 @@ class NativeIter:
 
     def _next(self) -> Any:
         late_at = None if self._stall_timeout is None else time.monotonic() + self._stall_timeout
-        before = 0 if self.record is None else self._engine.position
+        before = 0 if self.record is None and self.key_at is None else self._engine.position
         while not self._done:
             try:
                 fields, status = next_batch(self._id, _WAIT_MS)
@@ -86,14 +88,14 @@ class NativeIter:
                 is_dense = self._schema is None or self._schema[0].kind == "dense"
                 self.record(before, len(fields[0]) - (not is_dense))
             if status == TENSORS:
-                return self._deliver(fields)
+                return self._deliver(fields, before)
             if status == BATCH:
-                return self._deliver(self._pinned(fields) if self._pin else fields)
+                return self._deliver(self._pinned(fields) if self._pin else fields, before)
             if status == END:
                 last = None if self._tail is None else self._tail.take()
                 if self._tail is not None and last is not None:
                     self._at_end = self._tail.end
-                    return self._deliver(self._pinned(last) if self._pin else last)
+                    return self._deliver(self._pinned(last) if self._pin else last, before)
                 self._finish()
             elif late_at is not None and time.monotonic() >= late_at:
                 raise StallError(
@@ -109,10 +111,12 @@ class NativeIter:
                 self.close()
                 self._loader._epochs.finish(self._loader, self)
 
-    def _deliver(self, fields: list[torch.Tensor]) -> Any:
+    def _deliver(self, fields: list[torch.Tensor], before: int) -> Any:
         values: list[Any] = fields if self._schema is None else _values(self._schema, fields)
         batch: Any = tuple(values) if self._as_tuple else dict(zip(self._names, values, strict=True))
-        return batch if self._map_batch is None else self._map_batch(batch)
+        if self._map_batch is None:
+            return batch
+        return self._map_batch(batch) if self.key_at is None else self._map_batch(batch, key=self.key_at(before))
 
     def _pinned(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         """The parts in pinned memory, but for those that become Python objects. One that lies there already stays."""

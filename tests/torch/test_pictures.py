@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import zenith
@@ -243,3 +245,46 @@ def test_image_folders_equal_torchvision(tmp_path: Path) -> None:
         wanted = np.asarray(image.resize((30, 30), Image.Resampling.BILINEAR)).astype(int)
         assert label == target
         assert np.abs(picture.permute(1, 2, 0).numpy().astype(int) - wanted).max() <= 1
+
+
+def test_batches_are_mixed_alike_after_a_resume(shards: str) -> None:
+    mix = t.MixUp(num_classes=COUNT)
+    floats = [t.Resize((8, 8)), t.ToDtype("float32", scale=True)]
+
+    def mixed(batch: dict[str, Any], key: int) -> Any:
+        return mix(batch["jpg"], batch["cls"], key)
+
+    def loader(workers: int) -> Any:
+        dataset = zenith.WebDataset(shards, fields={"jpg": floats, "cls": int})
+        return DataLoader(dataset, batch_size=16, shuffle=True, num_workers=workers, map_batch=mixed)
+
+    torch.manual_seed(2)
+    complete = loader(2)
+    start = complete.state_dict()
+    whole = list(complete)
+    assert len({round(float(labels[labels > 0].min()), 6) for _, labels in whole}) > 1
+    first = loader(0)
+    first.load_state_dict(start)
+    iterator = iter(first)
+    seen = [next(iterator) for _ in range(3)]
+    resumed = loader(1)
+    resumed.load_state_dict(first.state_dict())
+    for (images, labels), (wanted, wanted_labels) in zip([*seen, *resumed], whole, strict=True):
+        assert torch.equal(images, wanted)
+        assert torch.equal(labels, wanted_labels)
+    second_epoch = loader(2)
+    second_epoch.set_epoch(1)
+    assert not torch.equal(next(iter(second_epoch))[1], whole[0][1])
+
+
+def test_a_picture_that_is_missing_in_a_column_is_lost_alone(tmp_path: Path) -> None:
+    pictures = [{"bytes": jpeg(number), "path": None} for number in range(20)]
+    pictures[3] = {"bytes": None, "path": "elsewhere.jpg"}
+    table = pa.table({"image": pictures, "label": list(range(20))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    dataset = zenith.Parquet(tmp_path / "a.parquet", fields={"image": [t.Resize((8, 8))], "label": None})
+    with pytest.raises(zenith.ZenithError, match=r"a\.parquet, row 3, field \"image\": the picture has no bytes"):
+        dataset[3]
+    loader = DataLoader(dataset, batch_size=6, num_workers=2, on_error="skip")
+    assert [number for batch in loader for number in batch["label"].tolist()] == [*range(3), *range(4, 20)]
+    assert loader.stats()["skipped_samples"] == 1
