@@ -1,14 +1,19 @@
-"""Small real files for the tests, written by pyarrow and numpy (never by our own code)."""
+"""Small real files for the tests, written by pyarrow and numpy (never by our own code), and Ctrl-C as in a terminal."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As shells start what runs in the background; the programs that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROWS = 10_007
 FEATURES = 5
