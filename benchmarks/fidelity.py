@@ -32,6 +32,7 @@ from examples.images import (
     STD,
     fit,
     loaders,
+    photograph,
     write,
 )
 
@@ -57,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
     parser.add_argument("--no-training", action="store_true", help="leave out the two training runs (a minute)")
     arguments = parser.parse_args()
-    photographs = list(whole_photographs())
+    photographs = [photograph(package, path) for package, path in PHOTOGRAPHS]
     rows = [*pixel_rows(photographs), *fast_rows(photographs), *draw_rows()]
     if not arguments.no_training:
         rows.append(training_row())
@@ -65,16 +66,6 @@ def main() -> int:
     for what, reference, measured, bound, is_met in rows:
         print(f"| {what} | {reference} | {measured} | {bound} | {'met' if is_met else 'MISSED'} |")
     return 0 if all(row[-1] for row in rows) else 1
-
-
-def whole_photographs() -> Iterator[Image.Image]:
-    import importlib.util
-
-    for package, path in PHOTOGRAPHS:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise SystemExit("the photographs come with two packages: pip install scikit-image scikit-learn")
-        yield Image.open(Path(spec.submodule_search_locations[0], path)).convert("RGB")
 
 
 def ours(files: list[bytes], transforms: t.Transform) -> list[np.ndarray]:
@@ -89,9 +80,9 @@ def ours(files: list[bytes], transforms: t.Transform) -> list[np.ndarray]:
 
 def encoded(photographs: list[Image.Image], options: dict[str, Any]) -> list[bytes]:
     files = []
-    for photograph in photographs:
+    for image in photographs:
         file = io.BytesIO()
-        photograph.save(file, "JPEG", **options)
+        image.save(file, "JPEG", **options)
         files.append(file.getvalue())
     return files
 
@@ -147,7 +138,7 @@ def pixel_rows(photographs: list[Image.Image]) -> Iterator[tuple[Any, ...]]:
 
 def fast_rows(photographs: list[Image.Image]) -> Iterator[tuple[Any, ...]]:
     """Of the photographs that are at least twice as large as what is made of them."""
-    large = [photograph for photograph in photographs if min(photograph.size) >= 2 * 112]
+    large = [image for image in photographs if min(image.size) >= 2 * 112]
     files = encoded(large, ENCODINGS["4:2:0, quality 92"])
     size = t.Resize((112, 112))
     exact = ours(files, t.Compose([size], layout="NHWC"))

@@ -114,7 +114,9 @@ def fit(train: Any, validation: Any, verbose: bool = False) -> float:
 def write(folder: Path) -> None:
     """Writes `train-*.tar` and `validation-*.tar` there."""
     random = np.random.default_rng(0)
-    photographs = [load(package, path) for package, path in PHOTOGRAPHS]
+    photographs = [photograph(package, path) for package, path in PHOTOGRAPHS]
+    for image in photographs:
+        image.thumbnail((640, 640))
     for part, crops in (("train", TRAIN_CROPS), ("validation", VALIDATION_CROPS)):
         labels = random.permutation(np.repeat(np.arange(len(photographs)), crops))
         for shard, numbers in enumerate(np.array_split(np.arange(len(labels)), SHARDS)):
@@ -125,13 +127,12 @@ def write(folder: Path) -> None:
                     add(tar, f"{number:05}.cls", str(label).encode())
 
 
-def load(package: str, path: str) -> Image.Image:
+def photograph(package: str, path: str) -> Image.Image:
+    """One of `PHOTOGRAPHS`, in RGB."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the photographs come with two packages: pip install scikit-image scikit-learn")
-    image = Image.open(Path(spec.submodule_search_locations[0], path)).convert("RGB")
-    image.thumbnail((640, 640))
-    return image
+    return Image.open(Path(spec.submodule_search_locations[0], path)).convert("RGB")
 
 
 def jpeg(image: Image.Image, part: str, random: np.random.Generator) -> bytes:

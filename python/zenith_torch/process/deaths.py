@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -18,12 +19,7 @@ from zenith_torch import exits
 
 
 class Deaths:
-    """One for the main thread, in which signals are served.
-
-    Whoever holds it adds to ``depth`` just before a ``try``, takes it away at the end and calls `act`, or `drop` where an
-    exception leaves. ``depth`` is no call, because Python serves signals at the ends of calls: none comes between the addition
-    and the ``try``.
-    """
+    """One for the main thread, in which signals are served."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -43,16 +39,26 @@ class Deaths:
             self._torchs = handler
             signal.signal(signal.SIGCHLD, self._on_signal)
 
+    def around(self, work: Callable[[], None]) -> None:
+        """Runs ``work`` with the handler put off, and raises afterwards what it would have, unless ``work`` raises itself."""
+        # No call: Python serves signals at the ends of calls, so none comes between this line and the `try`.
+        self.depth += 1
+        try:
+            work()
+        except BaseException:
+            self.depth -= 1
+            # Nobody is told, as something else is being raised, and torch forgets the pids.
+            with suppress(RuntimeError):
+                self.act()
+            raise
+        self.depth -= 1
+        self.act()
+
     def act(self) -> None:
         """Raises what torch's handler does, if a child has died and nobody holds it."""
         if self._is_pending and (self.is_waiting or not self.depth):
             self._is_pending = False
             self._torchs(signal.SIGCHLD, None)
-
-    def drop(self) -> None:
-        """As `act`, where something else is being raised already: nobody is told, and torch forgets the pids."""
-        with suppress(RuntimeError):
-            self.act()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._is_pending = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # `signal.signal` takes 5 µs, which every batch would pay.
 import _thread
 import os
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -42,6 +43,15 @@ class Interrupts:
         except ValueError:
             return False
         return True
+
+    def around(self, work: Callable[[], None]) -> None:
+        """Runs ``work`` with Ctrl-C put off, as far as it can be held."""
+        is_held = self.hold()
+        try:
+            work()
+        finally:
+            if is_held:
+                self.release()
 
     def release(self) -> None:
         """Raises what was put off."""

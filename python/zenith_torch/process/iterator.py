@@ -7,6 +7,7 @@ import math
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import _utils
@@ -56,26 +57,13 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         self._byte_bound = None if loader.prefetch_bytes is None else ByteBound(loader.prefetch_bytes)
         context = Context(loader.multiprocessing_context, self._first_setup, loader.stall_timeout is not None)
         self._owner = os.getpid()
-        interrupts = self._interrupts = Interrupts()
+        self._interrupts = Interrupts()
         deaths.main.watch()
-        dying = deaths.here()
-        dying.depth += 1
-        try:
-            is_held = interrupts.hold()
-            try:
-                super().__init__(WithContext(loader, context))  # type: ignore[arg-type]
-            finally:
-                if is_held:
-                    interrupts.release()
-        except BaseException:
-            dying.depth -= 1
-            dying.drop()
-            raise
-        dying.depth -= 1
-        dying.act()
+        start = partial(super().__init__, WithContext(loader, context))  # type: ignore[arg-type]
+        deaths.here().around(partial(self._interrupts.around, start))
         if not self._pin_memory:
             # With pinned memory torch's own queue is waited for, which knows nothing of ours.
-            self._worker_result_queue.interrupts = interrupts
+            self._worker_result_queue.interrupts = self._interrupts
 
     def __next__(self) -> Any:
         if self._worker_result_queue.is_forgotten:
@@ -83,7 +71,6 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
                 f"this iterator belongs to the parent process ({self._owner}), and so do its workers. "
                 "Create a new iterator in the child"
             )
-        interrupts = self._interrupts
         if self._kept:
             self._recount()
         elif self._pin_memory:
@@ -91,22 +78,8 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
             return super().__next__()
         else:
             before = self._counts()
-            dying = deaths.here()
             try:
-                dying.depth += 1
-                try:
-                    is_held = interrupts.hold()
-                    try:
-                        self._kept = (super().__next__(),)
-                    finally:
-                        if is_held:
-                            interrupts.release()
-                except BaseException:
-                    dying.depth -= 1
-                    dying.drop()
-                    raise
-                dying.depth -= 1
-                dying.act()
+                deaths.here().around(self._keep_next)
             except BaseException:
                 if self._kept:
                     self._uncount(before)
@@ -115,6 +88,12 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         (data,) = self._kept
         self._kept = ()
         return data
+
+    def _keep_next(self) -> None:
+        self._interrupts.around(self._keep)
+
+    def _keep(self) -> None:
+        self._kept = (super().__next__(),)
 
     def _counts(self) -> tuple[int, Any, Any]:
         place = self._place
@@ -160,16 +139,7 @@ class _MultiProcessingDataLoaderIter(Placed, torchs._MultiProcessingDataLoaderIt
         if not hasattr(self, "_workers_status"):
             # A worker could not be started; those before it are there.
             self._workers_status = [True] * len(self._workers)
-        dying = deaths.here()
-        dying.depth += 1
-        try:
-            self._end_workers()
-        except BaseException:
-            dying.depth -= 1
-            dying.drop()
-            raise
-        dying.depth -= 1
-        dying.act()
+        deaths.here().around(self._end_workers)
 
     def _end_workers(self) -> None:
         try:
