@@ -121,6 +121,13 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         }
     }
 
+    /// Where in its source the encoded value of a field lies as it is, given the row in its block: a transform's input, which may
+    /// be read there when it is needed. `None` where it has to be decoded, or is not there.
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        let _ = (block, row, field);
+        None
+    }
+
     /// What is read and decoded at a time: the ranges of each part of `block`, in row order. More than one where a part's
     /// bytes can be turned into rows while they are still in the cache.
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {

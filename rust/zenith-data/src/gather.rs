@@ -28,28 +28,52 @@ pub struct RowRef<'a> {
 }
 
 impl RowRef<'_> {
-    /// Lets the transform of a field write its value.
-    pub(crate) fn make(&self, layout: &RowLayout, field: usize, into: &mut [u8]) -> Result<()> {
+    /// Lets the transform of a field write its value, made of the bytes that the row keeps or, where it keeps none, of those that
+    /// `read` brings.
+    pub(crate) fn make<'b>(
+        &'b self,
+        layout: &RowLayout,
+        field: usize,
+        into: &mut [u8],
+        read: impl FnOnce() -> Result<&'b [u8]>,
+    ) -> Result<()> {
         let (Some(Slot::Made { index, by, .. }), Some(offset)) = (layout.slots().get(field), layout.key()) else {
             return Err(Error::internal("a field that no transform makes was to be made"));
         };
         let start = self.row * layout.stride() + offset;
         let key: DrawKey = bytemuck::pod_read_unaligned(&self.chunk.dense()[start..start + size_of::<DrawKey>()]);
-        by.0.apply(self.chunk.varying(*index).get(self.row), key, into)
+        let kept = self.chunk.varying(*index).get(self.row);
+        by.0.apply(if kept.is_empty() { read()? } else { kept }, key, into)
+    }
+}
+
+/// The bytes of a part of a block.
+#[derive(Debug)]
+pub struct Brought {
+    pub bytes: Vec<Bytes>,
+    /// Whether they come again at once (`Storage::reads_again_at_once`).
+    pub again: bool,
+}
+
+impl From<Vec<Bytes>> for Brought {
+    fn from(bytes: Vec<Bytes>) -> Self {
+        Self { bytes, again: false }
     }
 }
 
 /// Reads a block part by part with `read`, decodes each, and checks that the block holds what its index promised.
-pub fn decode_block(
+pub fn decode_block<B: Into<Brought>>(
     dataset: &dyn Dataset,
     block: usize,
     layout: &Arc<RowLayout>,
     pool: &Arc<RowPool>,
-    mut read: impl FnMut(&[Range]) -> Result<Vec<Bytes>>,
+    mut read: impl FnMut(&[Range]) -> Result<B>,
 ) -> Result<Vec<Chunk>> {
     let mut rows = Rows::new(layout.clone(), pool.clone());
     for (part, ranges) in dataset.parts(block).iter().enumerate() {
-        dataset.decode_part(block, part, &read(ranges)?, &mut rows)?;
+        let Brought { bytes, again } = read(ranges)?.into();
+        rows.keep_encoded(!again);
+        dataset.decode_part(block, part, &bytes, &mut rows)?;
     }
     let (count, promised) = (rows.complete_rows()? as u64, dataset.blocks()[block].rows);
     if count != promised {
@@ -71,7 +95,7 @@ pub fn gather<M: BatchMemory>(
     for (field, width) in layout.made() {
         let mut slab = memory.field(field, found.len(), width * found.len())?;
         for ((row, sample), into) in found.iter().enumerate().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
-            sample.make(layout, field, into).map_err(|error| error.in_value(place(row, field)))?;
+            sample.make(layout, field, into, || Ok(&[])).map_err(|error| error.in_value(place(row, field)))?;
         }
         made.push(slab);
     }

@@ -314,6 +314,8 @@ pub struct Rows {
     /// Rows that each field has so far (dense fields by their first column), so that a short column is noticed.
     dense_rows: usize,
     varying_rows: Vec<usize>,
+    /// Whether what transforms need is kept here, or read again when it is needed (`Dataset::encoded_at`).
+    keeps_encoded: bool,
     /// Bytes for which there was no memory, if that happened: values are appended without a look at each outcome.
     refused: Option<usize>,
 }
@@ -321,11 +323,20 @@ pub struct Rows {
 impl Rows {
     pub fn new(layout: Arc<RowLayout>, pool: Arc<RowPool>) -> Self {
         let varying_rows = vec![0; layout.varying];
-        Self { layout, chunks: Vec::new(), pool, dense_rows: 0, varying_rows, refused: None }
+        Self { layout, chunks: Vec::new(), pool, dense_rows: 0, varying_rows, keeps_encoded: true, refused: None }
     }
 
     pub fn layout(&self) -> &Arc<RowLayout> {
         &self.layout
+    }
+
+    /// Whether values that a transform makes something of are to be appended; where not, empty ones take their place.
+    pub fn keeps_encoded(&self) -> bool {
+        self.keeps_encoded
+    }
+
+    pub(crate) fn keep_encoded(&mut self, keeps: bool) {
+        self.keeps_encoded = keeps;
     }
 
     /// Rows so far. Errors if the fields have different numbers of them, or there was no memory for a value.
@@ -414,7 +425,7 @@ impl Rows {
     /// Empty rows of the same layout; their memory comes from and goes back to the same pool.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self::new(self.layout.clone(), self.pool.clone())
+        Self { keeps_encoded: self.keeps_encoded, ..Self::new(self.layout.clone(), self.pool.clone()) }
     }
 
     /// Appends the rows `range` of `other`, whose layout must be the same.

@@ -62,6 +62,20 @@ pub trait Storage: Send + Sync {
         true
     }
 
+    /// Whether what was read comes again as fast as from memory, and without waiting (the page cache of this machine), so that
+    /// it need not be kept.
+    fn reads_again_at_once(&self) -> bool {
+        false
+    }
+
+    /// Reads one range in place of what `into` holds.
+    fn read_into(&self, sources: &[Source], range: Range, into: &mut Vec<u8>) -> Result<()> {
+        let bytes = self.read(sources, range)?;
+        into.clear();
+        into.extend_from_slice(&bytes);
+        Ok(())
+    }
+
     /// Reads one range and waits for it.
     fn read(&self, sources: &[Source], range: Range) -> Result<Bytes> {
         let mut parts = self.submit(sources, &[range])?.wait()?;

@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct MemoryStorage {
     files: BTreeMap<String, Bytes>,
     reads: Mutex<Vec<Range>>,
+    /// What `reads_again_at_once` says.
+    pub again: bool,
 }
 
 impl MemoryStorage {
@@ -95,6 +97,10 @@ impl Storage for MemoryStorage {
     }
 
     fn will_need(&self, _sources: &[Source], _ranges: &[Range]) {}
+
+    fn reads_again_at_once(&self) -> bool {
+        self.again
+    }
 }
 
 /// Storage of which one call of `submit`, counted from 0, fails with an error of the operating system.

@@ -4,7 +4,9 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::fork;
 use crate::idle::{Idle, capacity_for};
@@ -17,36 +19,105 @@ pub const SLAB_ALIGNMENT: usize = 64;
 /// between smaller allocations.
 const MAPPED_BYTES_MIN: usize = 1 << 20;
 
-/// Recycles slabs. Never blocks on slabs that are out: when none is free, it allocates.
+/// Slabs from this size on are worth a moment's wait for one that is about to come back.
+const AWAITED_BYTES_MIN: usize = 4 << 20;
+
+/// How long such a wait is, far below the time that it takes to fill so much memory. A loop over batches drops one within
+/// microseconds of getting the next.
+const RETURN_PATIENCE: Duration = Duration::from_micros(300);
+
+/// After so many waits in vain the readers keep what they get, and only one request in `VAIN_PERIOD` waits again.
+const VAIN_MAX: u32 = 4;
+const VAIN_PERIOD: u32 = 32;
+
+/// Recycles slabs. When none is free it allocates, and never blocks on readers of slabs that are out: a patient pool waits a
+/// moment for a large one.
 pub struct SlabPool {
     free: Mutex<Idle<Memory>>,
+    returned: Condvar,
     idle_bytes_max: usize,
     generation: u64,
+    is_patient: bool,
+    /// Large slabs that are out.
+    large_out: AtomicUsize,
+    /// Requests since a wait was last of use.
+    vain: AtomicU32,
 }
 
 impl SlabPool {
     /// Keeps at most `idle_bytes_max` bytes of returned slabs for reuse; more is given back to the system.
     pub fn new(idle_bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), idle_bytes_max, generation: fork::generation() })
+        Self::with(idle_bytes_max, false)
+    }
+
+    /// As `new`, for batches: where the consumer holds one large slab and the next is ready for it, a third is not allocated while the
+    /// consumer changes from one to the other.
+    pub fn patient(idle_bytes_max: usize) -> Arc<Self> {
+        Self::with(idle_bytes_max, true)
+    }
+
+    fn with(idle_bytes_max: usize, is_patient: bool) -> Arc<Self> {
+        Arc::new(Self {
+            free: Mutex::default(),
+            returned: Condvar::new(),
+            idle_bytes_max,
+            generation: fork::generation(),
+            is_patient,
+            large_out: AtomicUsize::new(0),
+            vain: AtomicU32::new(0),
+        })
     }
 
     /// A slab of `bytes` bytes with unspecified (but initialised) content; `None` when the system has no memory.
     pub fn slab(self: &Arc<Self>, bytes: usize) -> Option<Slab> {
         let capacity = capacity_for(bytes);
         // SLAB-2: in a forked child the lock may be held for ever.
-        let recycled = (self.generation == fork::generation())
-            .then(|| self.free.lock().unwrap_or_else(PoisonError::into_inner).take(capacity))
-            .flatten();
+        let recycled = (self.generation == fork::generation()).then(|| self.recycled(capacity)).flatten();
         let memory = match recycled {
-            Some((_, memory)) => memory,
+            Some(memory) => memory,
             None => Memory::allocate(capacity)?,
         };
+        if memory.capacity() >= AWAITED_BYTES_MIN {
+            self.large_out.fetch_add(1, Ordering::Relaxed);
+        }
         Some(Slab { memory: Some(memory), bytes, pool: Arc::downgrade(self) })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Idle<Memory>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recycled(&self, capacity: usize) -> Option<Memory> {
+        let mut free = self.free();
+        let idle = free.take(capacity);
+        if idle.is_some() || !self.awaits(capacity) {
+            return idle.map(|(_, memory)| memory);
+        }
+        let mut found = None;
+        let is_missing = |free: &mut Idle<Memory>| {
+            found = free.take(capacity);
+            found.is_none()
+        };
+        // The time is taken as a whole: other slabs may come back meanwhile.
+        drop(self.returned.wait_timeout_while(free, RETURN_PATIENCE, is_missing));
+        if found.is_some() {
+            self.vain.store(0, Ordering::Relaxed);
+        }
+        found.map(|(_, memory)| memory)
+    }
+
+    /// Whether a slab is likely to come back at once: one is the consumer's, and another is ready for it.
+    fn awaits(&self, capacity: usize) -> bool {
+        if !self.is_patient || capacity < AWAITED_BYTES_MIN || self.large_out.load(Ordering::Relaxed) < 2 {
+            return false;
+        }
+        let vain = self.vain.fetch_add(1, Ordering::Relaxed);
+        vain < VAIN_MAX || vain.is_multiple_of(VAIN_PERIOD)
     }
 
     /// Bytes that lie in the pool unused.
     pub fn idle_bytes(&self) -> usize {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+        self.free().bytes()
     }
 
     fn put(&self, memory: Memory) {
@@ -54,10 +125,15 @@ impl SlabPool {
             // SLAB-2: the lock may have been held at the fork; the memory is simply freed.
             return;
         }
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let capacity = memory.capacity();
+        if capacity >= AWAITED_BYTES_MIN {
+            self.large_out.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut free = self.free();
         if free.bytes() + capacity <= self.idle_bytes_max {
             free.put(capacity, memory);
+            drop(free);
+            self.returned.notify_one();
         }
     }
 }
@@ -193,6 +269,27 @@ mod tests {
         drop(large);
         assert_eq!(pool.slab(1 << 20).unwrap().len(), 1 << 20);
         assert_eq!(pool.slab(4 << 20).unwrap().as_ptr(), first);
+    }
+
+    #[test]
+    fn a_patient_pool_waits_for_a_large_slab_that_comes_back_and_not_for_one_that_is_kept() {
+        let pool = SlabPool::patient(64 << 20);
+        let (held, ready) = (pool.slab(8 << 20).unwrap(), pool.slab(8 << 20).unwrap());
+        let first = held.as_ptr() as usize;
+        // Whichever of the two threads comes first: the memory is the one that came back, or new if the other was late.
+        let third = std::thread::scope(|scope| {
+            scope.spawn(move || drop(held));
+            pool.slab(8 << 20).unwrap()
+        });
+        let fourth = pool.slab(8 << 20).unwrap();
+        assert!([third.as_ptr() as usize, fourth.as_ptr() as usize].contains(&first));
+        drop(ready);
+        let kept: Vec<_> = (0..50).map(|_| pool.slab(8 << 20).unwrap()).collect();
+        let started = std::time::Instant::now();
+        let more: Vec<_> = (0..20).map(|_| pool.slab(8 << 20).unwrap()).collect();
+        assert!(started.elapsed() < 20 * RETURN_PATIENCE, "{:?}", started.elapsed());
+        drop((kept, more));
+        assert!(pool.idle_bytes() <= 64 << 20);
     }
 
     #[test]

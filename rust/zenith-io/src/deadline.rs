@@ -81,6 +81,21 @@ impl Storage for TimedReads {
     fn will_need(&self, sources: &[Source], ranges: &[Range]) {
         self.inner.will_need(sources, ranges);
     }
+
+    /// Reads that must end in time are made once.
+    fn reads_again_at_once(&self) -> bool {
+        self.limits.most.is_none() && self.inner.reads_again_at_once()
+    }
+
+    fn read_into(&self, sources: &[Source], range: Range, into: &mut Vec<u8>) -> Result<()> {
+        if self.reads_again_at_once() {
+            return self.inner.read_into(sources, range, into);
+        }
+        let bytes = self.read(sources, range)?;
+        into.clear();
+        into.extend_from_slice(&bytes);
+        Ok(())
+    }
 }
 
 /// Ranges that a helper reads one after another.

@@ -56,6 +56,8 @@ fn close_idle_files() {
 #[derive(Debug, Clone)]
 pub struct LocalFiles {
     open: Arc<OpenFiles>,
+    /// Whether a file was opened that is on another machine.
+    has_remote: Arc<AtomicBool>,
     buffers: Arc<SlabPool>,
 }
 
@@ -67,7 +69,7 @@ impl LocalFiles {
             all.retain(|open| open.strong_count() > 0);
             all.push(Arc::downgrade(&open));
         }
-        Self { open, buffers: SlabPool::new(IDLE_BYTES_MAX) }
+        Self { open, has_remote: Arc::default(), buffers: SlabPool::new(IDLE_BYTES_MAX) }
     }
 
     fn open_files(&self) -> MutexGuard<'_, HashMap<String, Open>> {
@@ -99,6 +101,9 @@ impl LocalFiles {
             }
         })?);
         let is_local = is_local(&file);
+        if !is_local {
+            self.has_remote.store(true, Ordering::Relaxed);
+        }
         let mut open = self.open_files();
         let most = if IN_NEED.load(Ordering::Relaxed) { OPEN_FILES_IN_NEED } else { OPEN_FILES_MAX };
         if open.len() >= most {
@@ -175,8 +180,25 @@ fn changed(source: &Source, how: &str) -> Error {
     Error::new(ErrorKind::DatasetChanged, message).in_file(&source.location)
 }
 
+/// The source of a range, which holds all of it.
 fn source_of(sources: &[Source], range: Range) -> Result<&Source> {
-    sources.get(range.source as usize).ok_or_else(|| Error::internal("a range names a source that does not exist"))
+    let source = sources
+        .get(range.source as usize)
+        .ok_or_else(|| Error::internal("a range names a source that does not exist"))?;
+    if range.offset.checked_add(range.len).is_none_or(|end| end > source.len) {
+        let message = format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
+        return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
+    }
+    Ok(source)
+}
+
+/// The bytes of a range, where there can be so many.
+fn length(range: Range) -> Result<usize> {
+    usize::try_from(range.len).map_err(|_| Error::invalid("a range is larger than memory"))
+}
+
+fn no_memory(bytes: usize, source: &Source) -> Error {
+    Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes")).in_file(&source.location)
 }
 
 impl Storage for LocalFiles {
@@ -192,11 +214,6 @@ impl Storage for LocalFiles {
         let mut reads: Vec<(Arc<Source>, Range)> = Vec::with_capacity(ranges.len());
         for &range in ranges {
             let source = source_of(sources, range)?;
-            if range.offset.checked_add(range.len).is_none_or(|end| end > source.len) {
-                let message =
-                    format!("{} bytes were expected here but the file ends at byte {}", range.len, source.len);
-                return Err(Error::corrupt(message).in_file(&source.location).at_offset(range.offset));
-            }
             let same = reads.last().filter(|(_, last)| last.source == range.source);
             let source = same.map_or_else(|| Arc::new(source.clone()), |(source, _)| source.clone());
             reads.push((source, range));
@@ -211,6 +228,21 @@ impl Storage for LocalFiles {
             source.and_then(|source| open.get(&source.location)).is_some_and(|open| open.is_local)
         };
         !ranges.iter().all(is_at_hand)
+    }
+
+    /// What comes from another machine may have left the page cache, or never have been in it.
+    fn reads_again_at_once(&self) -> bool {
+        !self.has_remote.load(Ordering::Relaxed)
+    }
+
+    fn read_into(&self, sources: &[Source], range: Range, into: &mut Vec<u8>) -> Result<()> {
+        let source = source_of(sources, range)?;
+        let file = self.file(source)?;
+        let bytes = length(range)?;
+        into.truncate(bytes);
+        into.try_reserve(bytes - into.len()).map_err(|_| no_memory(bytes, source))?;
+        into.resize(bytes, 0);
+        fill(into, source, range.offset, |into, offset| file.read_at(into, offset))
     }
 
     fn will_need(&self, sources: &[Source], ranges: &[Range]) {
@@ -247,10 +279,8 @@ impl Pending for LocalReads {
 
 impl LocalFiles {
     fn read_range(&self, file: &File, source: &Source, range: Range) -> Result<Bytes> {
-        let bytes = usize::try_from(range.len).map_err(|_| Error::invalid("a range is larger than memory"))?;
-        let mut buffer = self.buffers.slab(bytes).ok_or_else(|| {
-            Error::new(ErrorKind::Budget, format!("no memory for a read of {bytes} bytes")).in_file(&source.location)
-        })?;
+        let bytes = length(range)?;
+        let mut buffer = self.buffers.slab(bytes).ok_or_else(|| no_memory(bytes, source))?;
         fill(buffer.as_mut(), source, range.offset, |into, offset| file.read_at(into, offset))?;
         Ok(Bytes::from_owner(buffer))
     }

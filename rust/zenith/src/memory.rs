@@ -15,7 +15,7 @@ pub struct HostMemory(Arc<SlabPool>);
 impl HostMemory {
     /// Keeps at most `idle_bytes_max` bytes of returned slabs.
     pub fn new(idle_bytes_max: usize) -> Self {
-        Self(SlabPool::new(idle_bytes_max))
+        Self(SlabPool::patient(idle_bytes_max))
     }
 }
 

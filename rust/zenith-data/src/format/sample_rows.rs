@@ -43,8 +43,12 @@ impl<'a> SampleRows<'a> {
     /// Appends the bytes of a field that has no place in the row.
     pub(super) fn varying(&mut self, field: usize, bytes: &[u8]) -> Result<()> {
         match self.layout.slots().get(field) {
-            Some(&(Slot::Varying { index } | Slot::Made { index, .. })) => {
+            Some(&Slot::Varying { index }) => {
                 self.rows.push_varying(index, bytes);
+                Ok(())
+            }
+            Some(&Slot::Made { index, .. }) => {
+                self.rows.push_varying(index, if self.rows.keeps_encoded() { bytes } else { &[] });
                 Ok(())
             }
             _ => Err(Error::internal("a value was appended to a field that has none of its kind")),

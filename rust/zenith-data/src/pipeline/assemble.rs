@@ -90,12 +90,14 @@ impl Scratch {
         Ok(found)
     }
 
-    /// Which sample each of those is that `locate` finds, or whose place it takes.
+    /// Which sample each of those is that `locate` finds.
     pub(crate) fn located(&self, views: &[BlockView]) -> Vec<SampleRef> {
-        let is_found = |sample: &&SampleRef| {
-            let view = &views[self.slot_of_block[sample.block as usize] as usize];
-            !matches!(view, BlockView::Skipped(_, None))
+        let found = |sample: &SampleRef| match &views[self.slot_of_block[sample.block as usize] as usize] {
+            BlockView::Rows(_) => Some(*sample),
+            BlockView::Skipped(_, other) => {
+                other.as_ref().map(|other| SampleRef { block: other.block, row: sample.row % other.rows })
+            }
         };
-        self.samples.iter().filter(is_found).copied().collect()
+        self.samples.iter().filter_map(found).collect()
     }
 }

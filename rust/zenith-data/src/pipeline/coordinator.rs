@@ -27,6 +27,11 @@ pub struct Limits {
     pub skip_max: u64,
 }
 
+/// Samples of one worker in a batch that all make together, below which the next batch is begun before the consumer has taken the
+/// last: while the last few samples are made, and while the batch changes hands, all but their makers would wait, which is not worth
+/// a further batch's memory where each has many.
+const SHARED_ROWS_MIN: u64 = 48;
+
 pub(crate) enum Task {
     Decode(BlockUse),
     Assemble(u64),
@@ -67,6 +72,7 @@ pub(crate) enum Decoded {
 /// Good samples that take the places of those of a bad block.
 #[derive(Debug, Clone)]
 pub(crate) struct StandIn {
+    pub(crate) block: u32,
     pub(crate) chunks: Arc<[Chunk]>,
     pub(crate) rows: u32,
 }
@@ -124,6 +130,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         plan: &Plan,
         epoch: Epoch,
         limits: Limits,
+        hands: u64,
     ) -> Self {
         let stride = layout.stride().max(1) as u64;
         let waiting_bytes = |block: &Block| match layout.key() {
@@ -136,8 +143,7 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
             batches: epoch.batches(),
             limits,
             block_bytes: dataset.blocks().iter().map(waiting_bytes).collect(),
-            // One more is being made while the consumer takes the one before it.
-            unbounded: if layout.key().is_some() { 2 } else { 1 },
+            unbounded: if layout.key().is_some() && epoch.batch_size() < SHARED_ROWS_MIN * hands { 2 } else { 1 },
             batch_bytes: epoch.batch_size() * delivered as u64,
             chunk_rows: layout.chunk_rows() as u32,
             block_rows: dataset.blocks().iter().map(|block| block.rows as u32).collect(),

@@ -2,6 +2,7 @@
 //! several workers at once, so that the next batch is ready as soon as may be. A sample that cannot be made is lost alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
@@ -15,8 +16,9 @@ use crate::memory::BatchMemory;
 use crate::plan::SampleRef;
 use crate::{Error, ErrorKind, Result};
 
-/// Samples of one part: few, so that nobody waits long for the last one.
-const PART_ROWS: usize = 4;
+/// Bytes of the values of one part: few, so that nobody waits long for the last one; one picture, or several small ones.
+const PART_BYTES_AIM: usize = 64 << 10;
+const PART_ROWS_MAX: usize = 16;
 
 pub(crate) struct Making<P> {
     pub(crate) ticket: u64,
@@ -39,7 +41,7 @@ struct Progress<P> {
 /// The values of some rows of one field.
 struct Part<P> {
     field: usize,
-    first: usize,
+    rows: Range<usize>,
     memory: P,
 }
 
@@ -63,8 +65,13 @@ impl<P: AsMut<[u8]>> Making<P> {
         let mut todo = Vec::new();
         for (field, width) in shared.layout.made() {
             let slab = memory.field(field, rows, width * rows)?;
-            let pieces = memory.cut(slab, PART_ROWS * width);
-            todo.extend((0..).zip(pieces).map(|(number, memory)| Part { field, first: number * PART_ROWS, memory }));
+            let count = (PART_BYTES_AIM / width.max(1)).clamp(1, PART_ROWS_MAX);
+            let pieces = memory.cut(slab, count * width).into_iter().enumerate();
+            let part = |(number, memory)| {
+                let first = number * count;
+                Part { field, rows: first..(first + count).min(rows), memory }
+            };
+            todo.extend(pieces.map(part));
         }
         todo.reverse();
         let progress = Progress { parts: todo.len(), todo, done: Vec::new(), failed: BTreeMap::new() };
@@ -91,12 +98,13 @@ impl<P: AsMut<[u8]>> Making<P> {
             Ok(found) => found,
             Err(error) => return Some(Err(error)),
         };
+        let mut encoded = Vec::new();
         loop {
             if shared.lock().is_closed() {
                 return None;
             }
             let mut part = self.progress().todo.pop()?;
-            let failed = self.fill(shared, &found, &mut part);
+            let failed = self.fill(shared, &found, &mut part, &mut encoded);
             let mut progress = self.progress();
             for (row, failure) in failed {
                 progress.failed.entry(row).or_insert(failure);
@@ -115,12 +123,13 @@ impl<P: AsMut<[u8]>> Making<P> {
         shared: &Shared<M>,
         found: &[RowRef<'_>],
         part: &mut Part<P>,
+        encoded: &mut Vec<u8>,
     ) -> Vec<(usize, Failure)> {
-        let rows = part.first..(part.first + PART_ROWS).min(found.len());
+        let rows = part.rows.clone();
         let width = part.memory.as_mut().len() / rows.len().max(1);
         let mut failed = Vec::new();
         for (row, into) in rows.zip(part.memory.as_mut().chunks_exact_mut(width.max(1))) {
-            if let Err(failure) = self.make(shared, found, row, part.field, into) {
+            if let Err(failure) = self.make(shared, found, (row, part.field), into, encoded) {
                 failed.push((row, failure));
             }
         }
@@ -131,16 +140,24 @@ impl<P: AsMut<[u8]>> Making<P> {
         &self,
         shared: &Shared<M>,
         found: &[RowRef<'_>],
-        row: usize,
-        field: usize,
+        (row, field): (usize, usize),
         into: &mut [u8],
+        encoded: &mut Vec<u8>,
     ) -> std::result::Result<(), Failure> {
         let (job, sample) = (&shared.job, self.samples[row]);
         if let Some(bad) = job.quarantine.as_ref().and_then(|quarantine| quarantine.listed_sample(sample)) {
             return Err(Failure::Bad(bad));
         }
-        let Err(error) = caught(|| found[row].make(&shared.layout, field, into)) else { return Ok(()) };
-        let error = error.in_value(job.dataset.place(sample.block as usize, u64::from(sample.row), field));
+        let (block, in_block) = (sample.block as usize, u64::from(sample.row));
+        let made = caught(|| {
+            found[row].make(&shared.layout, field, into, || {
+                let Some(range) = job.dataset.encoded_at(block, in_block, field) else { return Ok(&[]) };
+                job.storage.read_into(job.dataset.sources(), range, encoded)?;
+                Ok(encoded)
+            })
+        });
+        let Err(error) = made else { return Ok(()) };
+        let error = error.in_value(job.dataset.place(block, in_block, field));
         if !job.limits.on_error.skips(error.kind()) {
             return Err(Failure::Fatal(error));
         }
@@ -170,7 +187,7 @@ impl<P: AsMut<[u8]>> Making<P> {
         }
         let keeps_places = shared.job.epoch.world() > 1;
         let rows = if keeps_places { replaced(found.len(), &bad, &losses)? } else { left(found.len(), &bad) };
-        done.sort_by_key(|part| (part.field, part.first));
+        done.sort_by_key(|part| (part.field, part.rows.start));
         let mut parts = done.into_iter().peekable();
         let mut made = Vec::new();
         for (field, width) in shared.layout.made() {

@@ -97,8 +97,13 @@ impl Dataset for Encoded {
         let key = rows.layout().key().unwrap();
         let Slot::Dense { offset, .. } = rows.layout().slots()[1] else { panic!("the number is dense") };
         rows.append_columns(&[(key, Column::W8(&keys)), (offset, Column::W8(&numbers))])?;
-        bytes[0].chunks(8).for_each(|value| rows.push_varying(0, value));
+        let keeps = rows.keeps_encoded();
+        bytes[0].chunks(8).for_each(|value| rows.push_varying(0, if keeps { value } else { &[] }));
         Ok(())
+    }
+
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        (field == 0).then_some(Range { source: 0, offset: 8 * (BLOCK * block as u64 + row), len: 8 })
     }
 }
 
@@ -148,9 +153,19 @@ impl Case {
         Self { refused: refused.to_vec(), panics: false, on_error, workers, world: 1, quarantine: None }
     }
 
-    /// The numbers of each batch of rank 0, or the error that came in place of one.
+    /// The numbers of each batch of rank 0, or the error that came in place of one: whether encoded values are kept or read again.
     fn epoch(&self) -> Vec<Result<Vec<u64>>> {
-        let storage = MemoryStorage::new().with("f", (0..COUNT).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
+        let (kept, again) = (self.run(false), self.run(true));
+        let texts = |found: &[Result<Vec<u64>>]| {
+            found.iter().map(|batch| batch.clone().map_err(|error| error.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&kept), texts(&again));
+        kept
+    }
+
+    fn run(&self, again: bool) -> Vec<Result<Vec<u64>>> {
+        let mut storage = MemoryStorage::new().with("f", (0..COUNT).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
+        storage.again = again;
         let transform: Arc<dyn Transform> = Arc::new(Pair { refused: self.refused.clone(), panics: self.panics });
         let number = Field::dense("n", DType::U64, vec![]);
         let dataset = Encoded {

@@ -184,8 +184,9 @@ impl<M: BatchMemory> std::fmt::Debug for Pipeline<M> {
 impl<M: BatchMemory> Pipeline<M> {
     pub fn start(job: Job<M>) -> Result<Self> {
         let layout = Arc::new(job.dataset.layout());
-        let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch, job.limits);
         let workers = job.workers;
+        let hands = workers.min(job.cores).max(1) as u64;
+        let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch, job.limits, hands);
         let turns = Turns::new(job.cores);
         let shared = Arc::new(Shared {
             job,

@@ -11,7 +11,7 @@ use super::making::Making;
 use super::{Shared, Work};
 use crate::batch::Batch;
 use crate::format::guard::panic_text;
-use crate::gather::decode_block;
+use crate::gather::{Brought, decode_block};
 use crate::memory::BatchMemory;
 use crate::plan::BlockUse;
 use crate::rows::Chunk;
@@ -137,7 +137,11 @@ fn stand_in<M: BatchMemory>(shared: &Shared<M>, block: u32, why: &Error) -> Resu
     let job = &shared.job;
     for other in job.plan.blocks_after(block).take(STAND_INS_MAX) {
         if let Ok(chunks) = read(shared, other)? {
-            return Ok(StandIn { chunks: chunks.into(), rows: job.dataset.blocks()[other as usize].rows as u32 });
+            return Ok(StandIn {
+                block: other,
+                chunks: chunks.into(),
+                rows: job.dataset.blocks()[other as usize].rows as u32,
+            });
         }
     }
     let message = format!(
@@ -181,7 +185,7 @@ fn decode<M: BatchMemory>(shared: &Shared<M>, block: u32) -> Result<Vec<Chunk>> 
         let bytes = read?;
         fetching += job.clock.now_ns().saturating_sub(started);
         shared.stats.read_bytes.fetch_add(bytes.iter().map(|part| part.len() as u64).sum(), Ordering::Relaxed);
-        Ok(bytes)
+        Ok(Brought { bytes, again: job.storage.reads_again_at_once() })
     })?;
     shared.stats.fetch_ns.fetch_add(fetching, Ordering::Relaxed);
     add_since(shared, &shared.stats.decode_ns, started + fetching);

@@ -32,8 +32,12 @@ struct Part {
 impl Part {
     /// Ranges of the part as ranges of the whole.
     fn moved(&self, mut ranges: Vec<Range>) -> Vec<Range> {
-        ranges.iter_mut().for_each(|range| range.source += self.first_source);
+        ranges.iter_mut().for_each(|range| *range = self.moved_one(*range));
         ranges
+    }
+
+    fn moved_one(&self, range: Range) -> Range {
+        Range { source: range.source + self.first_source, ..range }
     }
 }
 
@@ -176,6 +180,11 @@ impl Dataset for Concat {
     fn ranges(&self, block: usize) -> Vec<Range> {
         let part = self.part(block);
         part.moved(part.dataset.ranges(block - part.first_block))
+    }
+
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        let part = self.part(block);
+        part.dataset.encoded_at(block - part.first_block, row, field).map(|range| part.moved_one(range))
     }
 
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {

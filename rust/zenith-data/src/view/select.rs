@@ -366,6 +366,11 @@ impl Dataset for Select {
         self.base.ranges(self.cuts[block].block)
     }
 
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        let cut = &self.cuts[block];
+        self.base.encoded_at(cut.block, cut.row(row, self.base.blocks()[cut.block].rows), field)
+    }
+
     /// Those of the block below where it is taken whole; what is picked from a block needs all of its rows at once.
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {
         let cut = &self.cuts[block];

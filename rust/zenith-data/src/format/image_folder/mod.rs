@@ -236,6 +236,12 @@ impl Dataset for ImageFolder {
         self.samples(block).map(whole).collect()
     }
 
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        let sample = self.content.starts[block] + row as usize;
+        let source = self.content.sources.get(sample).filter(|_| field == 0)?;
+        Some(Range { source: sample as u32, offset: 0, len: source.len })
+    }
+
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
         let (content, samples) = (&*self.content, self.samples(block));
         if bytes.len() != samples.len() {

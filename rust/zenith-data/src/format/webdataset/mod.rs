@@ -39,6 +39,9 @@ use index::Member;
 pub use open::refuse_urls;
 use value::Value;
 
+/// Bytes that are read at a time: what is cut out of them is found in the cache.
+const PART_BYTES_AIM: u64 = 512 << 10;
+
 /// How shards are read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -108,6 +111,31 @@ impl Content {
         (run, &self.shards[run.shard as usize])
     }
 
+    /// The bytes that some samples of a shard lie in.
+    fn ranges(&self, shard: u32, samples: Span<usize>) -> Vec<Range> {
+        let known = &self.shards[shard as usize];
+        let members = samples.flat_map(|sample| known.members(sample));
+        merge(shard, members.map(|member| (member.header, member.end() - member.header)).collect())
+    }
+
+    /// The samples of a block, cut where about `PART_BYTES_AIM` are full.
+    fn parts(&self, block: usize) -> impl Iterator<Item = Span<usize>> {
+        let (run, samples) = self.run(block);
+        let mut left = run.samples.clone();
+        let bytes =
+            |sample: usize| samples.members(sample).iter().map(|member| member.end() - member.header).sum::<u64>();
+        std::iter::from_fn(move || {
+            let start = left.start;
+            let mut held = 0;
+            while held < PART_BYTES_AIM
+                && let Some(sample) = left.next()
+            {
+                held += bytes(sample);
+            }
+            (left.start > start).then_some(start..left.start)
+        })
+    }
+
     /// Appends one sample from the pieces of the shard. An error comes with the field that it is about.
     fn append(
         &self,
@@ -143,6 +171,24 @@ fn content(member: &Member, pieces: &Pieces) -> Result<Bytes> {
         return Err(Error::corrupt(message));
     }
     Ok(whole.slice(head..))
+}
+
+impl WebDataset {
+    /// Appends some samples of a block, given the bytes of their ranges.
+    fn append(&self, block: usize, part: Span<usize>, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        let content = &*self.content;
+        let (run, samples) = content.run(block);
+        let pieces = Pieces::new(&content.ranges(run.shard, part.clone()), bytes)?;
+        let mut into = SampleRows::new(rows, part.len())?;
+        for sample in part {
+            let row = (sample - run.samples.start) as u64;
+            into.begin(DrawKey::new(content.seed, self.epoch, content.identity, run.first + row));
+            content
+                .append(samples, sample, &pieces, &mut into)
+                .map_err(|(error, field)| error.at(self.place(block, row, field)))?;
+        }
+        into.finish()
+    }
 }
 
 impl Dataset for WebDataset {
@@ -181,9 +227,8 @@ impl Dataset for WebDataset {
     }
 
     fn ranges(&self, block: usize) -> Vec<Range> {
-        let (run, samples) = self.content.run(block);
-        let members = run.samples.clone().flat_map(|sample| samples.members(sample));
-        merge(run.shard, members.map(|member| (member.header, member.end() - member.header)).collect())
+        let (run, _) = self.content.run(block);
+        self.content.ranges(run.shard, run.samples.clone())
     }
 
     /// A block of keys alone needs no bytes, and has its shard all the same.
@@ -213,17 +258,27 @@ impl Dataset for WebDataset {
         }
     }
 
+    fn encoded_at(&self, block: usize, row: u64, field: usize) -> Option<Range> {
+        let (run, samples) = self.content.run(block);
+        let at = self.content.member_of.get(field).copied().flatten()?;
+        let member = &samples.members(run.samples.start + row as usize)[at];
+        Some(Range { source: run.shard, offset: member.data, len: member.end() - member.data })
+    }
+
+    fn parts(&self, block: usize) -> Vec<Vec<Range>> {
+        let (run, _) = self.content.run(block);
+        self.content.parts(block).map(|part| self.content.ranges(run.shard, part)).collect()
+    }
+
     fn decode(&self, block: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
-        let content = &*self.content;
-        let (run, samples) = content.run(block);
-        let pieces = Pieces::new(&self.ranges(block), bytes)?;
-        let mut into = SampleRows::new(rows, run.samples.len())?;
-        for (number, sample) in (run.first..).zip(run.samples.clone()) {
-            into.begin(DrawKey::new(content.seed, self.epoch, content.identity, number));
-            content
-                .append(samples, sample, &pieces, &mut into)
-                .map_err(|(error, field)| error.at(self.place(block, number - run.first, field)))?;
+        let (run, _) = self.content.run(block);
+        self.append(block, run.samples.clone(), bytes, rows)
+    }
+
+    fn decode_part(&self, block: usize, part: usize, bytes: &[Bytes], rows: &mut Rows) -> Result<()> {
+        match self.content.parts(block).nth(part) {
+            Some(samples) => self.append(block, samples, bytes, rows),
+            None => Err(Error::internal("a part was brought that the block does not have")),
         }
-        into.finish()
     }
 }

@@ -101,6 +101,59 @@ fn samples_come_with_their_default_fields() {
     assert!(dataset.notices().is_empty(), "{:?}", dataset.notices());
 }
 
+/// As long as the bytes.
+#[derive(Debug)]
+struct Length;
+
+impl Transform for Length {
+    fn kind(&self) -> FieldKind {
+        FieldKind::Dense { dtype: DType::U64, shape: vec![] }
+    }
+
+    fn is_random(&self) -> bool {
+        false
+    }
+
+    fn describe(&self) -> String {
+        "length".into()
+    }
+
+    fn apply(&self, encoded: &[u8], _: DrawKey, into: &mut [u8]) -> Result<()> {
+        into.copy_from_slice(&(encoded.len() as u64).to_ne_bytes());
+        Ok(())
+    }
+}
+
+#[test]
+fn what_transforms_need_lies_where_the_dataset_says() {
+    let big = "y".repeat(300 << 10);
+    let texts: Vec<_> = (0..40).map(|i| (format!("{i:03}.jpg"), format!("{i}{}", &big[..i * 4000]))).collect();
+    let members: Vec<_> = texts.iter().map(|(name, text)| (&**name, text.as_bytes())).collect();
+    let storage = MemoryStorage::new().with("a.tar", archive(&members[..30])).with("b.tar", archive(&members[30..]));
+    let open = |sources: Vec<Source>| {
+        let ports = Ports { storage: &storage, sidecar: &NoSidecar };
+        let transforms = vec![Some(Arc::new(Length) as Arc<dyn Transform>)];
+        let options = only("jpg", Decode::Image(serde_json::Value::Null));
+        Arc::new(WebDataset::open(ports, sources, &options, transforms).unwrap()) as Arc<dyn Dataset>
+    };
+    let sources = storage.sources();
+    let apart = [open(sources[..1].to_vec()), open(sources[1..].to_vec())];
+    let one = View::Concat.over(&apart).unwrap();
+    let picked = View::Select(Indices::List(vec![39, 3, 4, 31])).over(std::slice::from_ref(&one)).unwrap();
+    for (dataset, count) in [(open(sources.clone()), 40), (one, 40), (picked, 4)] {
+        let expected = values(&storage, &*dataset).unwrap();
+        assert_eq!(expected.len(), count);
+        let mut found = Vec::new();
+        for (block, known) in dataset.blocks().iter().enumerate() {
+            for row in 0..known.rows {
+                let range = dataset.encoded_at(block, row, 0).unwrap();
+                found.push(storage.read(dataset.sources(), range).unwrap().to_vec());
+            }
+        }
+        assert_eq!(found, expected);
+    }
+}
+
 #[test]
 fn every_cut_is_noticed_and_what_is_whole_is_read() {
     let whole = numbered(5);
