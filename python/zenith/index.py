@@ -1,6 +1,7 @@
 """Makes the indexes of files ahead of their first use: ``python -m zenith.index shards/*.tar data.csv``.
 
-What is kept stands under ``ZENITH_CACHE_DIR`` (else ``~/.cache/zenith``), for the processes of a machine.
+What is kept stands under ``ZENITH_CACHE_DIR`` (else ``~/.cache/zenith``), for the processes of a machine, or of all nodes that
+mount that folder and the data at the same paths.
 """
 
 from __future__ import annotations
