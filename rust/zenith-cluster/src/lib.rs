@@ -1,0 +1,7 @@
+//! The launcher: starts the ranks of one node as a gang, watches them, and leaves nothing behind.
+//!
+//! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say. Which processes there are,
+//! and who waits for whom: docs/architecture.md, "zenith-run".
+
+pub mod gang;
+pub mod worker;
