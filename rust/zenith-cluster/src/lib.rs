@@ -3,5 +3,8 @@
 //! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say. Which processes there are,
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
+pub mod command_line;
 pub mod gang;
+pub mod plan;
+pub mod signals;
 pub mod worker;
