@@ -4,4 +4,5 @@
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
 pub mod gang;
+pub mod store;
 pub mod worker;
