@@ -91,6 +91,9 @@ mod tests {
         let error = of_run(&LogFolder::At(file.clone()), base.path(), "r").expect_err("it is a file").to_string();
         assert_eq!(error, format!("NotADirectoryError: log_dir: {} is a file", file.display()));
         let run = of_run(&LogFolder::Temporary, base.path(), "r").expect("a folder").expect("files are wanted");
-        assert!(run.starts_with(base.path()) && run.parent().is_some_and(|parent| parent.to_string_lossy().contains("torchelastic_")));
+        assert!(
+            run.starts_with(base.path())
+                && run.parent().is_some_and(|parent| parent.to_string_lossy().contains("torchelastic_"))
+        );
     }
 }

@@ -4,7 +4,11 @@
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
 pub mod command_line;
+pub mod console;
+pub mod folders;
 pub mod gang;
 pub mod plan;
+pub mod report;
 pub mod signals;
+pub mod store;
 pub mod worker;

@@ -18,6 +18,6 @@ pub use error::PlanError;
 pub use interpreter::{Interpreter, interpreter};
 pub use logs::{Duplicate, Tail, TailedStream};
 pub use rendezvous::Meeting;
-pub use settings::{Decision, Machine, Settings, decide};
+pub use settings::{Decision, LogFolder, Machine, Settings, decide};
 pub use streams::{Streams, StreamsOfRanks};
 pub use workers::{Attempt, workers};

@@ -134,7 +134,11 @@ mod tests {
     #[test]
     fn messages_are_tracebacks_texts_or_missing() {
         for (text, message, timestamp) in [
-            (r#"{"message":{"message":"E: x","extraInfo":{"py_callstack":"a\nb\n","timestamp":"17"}}}"#, "a\n  b\n  ", 17),
+            (
+                r#"{"message":{"message":"E: x","extraInfo":{"py_callstack":"a\nb\n","timestamp":"17"}}}"#,
+                "a\n  b\n  ",
+                17,
+            ),
             (r#"{"message":{"message":"E: x","extraInfo":{"timestamp":17}}}"#, "E: x", 17),
             (r#"{"message":{"extraInfo":{"timestamp":17.9}}}"#, "<N/A>", 17),
             (r#"{"message":"out of\nmemory"}"#, "out of\nmemory", 0),
@@ -146,7 +150,8 @@ mod tests {
 
     #[test]
     fn files_that_are_something_else_are_errors_and_missing_ones_are_not() {
-        for text in ["", "{", "[]", "{}", r#"{"message":{}}"#, r#"{"message":7}"#, r#"{"message":"x","timestamp":"y"}"#] {
+        for text in ["", "{", "[]", "{}", r#"{"message":{}}"#, r#"{"message":7}"#, r#"{"message":"x","timestamp":"y"}"#]
+        {
             assert!(matches!(of(text), Some(Err(_))), "{text}");
         }
         let folder = tempfile::tempdir().expect("a folder");

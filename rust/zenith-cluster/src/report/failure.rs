@@ -61,7 +61,11 @@ pub fn ties(failures: &[Failure]) -> Vec<u32> {
     let Some((first, others)) = failures.split_first() else { return Vec::new() };
     let is_own = |status| !matches!(status, Status::Signal(libc::SIGTERM | libc::SIGKILL));
     let since = |failure: &Failure| failure.exit.at.duration_since(first.exit.at).unwrap_or_default();
-    others.iter().filter(|other| is_own(other.exit.status) && since(other) <= TIE).map(|other| other.exit.rank).collect()
+    others
+        .iter()
+        .filter(|other| is_own(other.exit.status) && since(other) <= TIE)
+        .map(|other| other.exit.rank)
+        .collect()
 }
 
 impl Failure {

@@ -12,11 +12,12 @@ pub fn host_name() -> String {
 /// Of the names that share an address with `name`, the first with a dot in it, else the first.
 fn full_name(name: &str, hosts: &str) -> String {
     let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
-    let rows: Vec<Vec<&str>> = lines.map(Iterator::collect).collect();
-    let names_of = |row: &Vec<&str>| row.get(1..).unwrap_or_default().to_vec();
-    let Some(address) = rows.iter().find(|row| names_of(row).contains(&name)).map(|row| row[0]) else { return name.into() };
-    let Some(names) = rows.iter().find(|row| row.first() == Some(&address)).map(names_of) else { return name.into() };
-    names.iter().find(|name| name.contains('.')).or(names.first()).map_or_else(|| name.into(), |name| (*name).into())
+    // Address and names.
+    let rows: Vec<(&str, Vec<&str>)> = lines.filter_map(|mut words| Some((words.next()?, words.collect()))).collect();
+    let own = rows.iter().find(|(_, names)| names.contains(&name));
+    let row = own.and_then(|(address, _)| rows.iter().find(|(known, _)| known == address));
+    let full = row.and_then(|(_, names)| names.iter().find(|name| name.contains('.')).or(names.first()));
+    full.map_or(name, |full| full).into()
 }
 
 #[cfg(test)]
