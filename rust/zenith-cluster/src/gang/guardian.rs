@@ -69,9 +69,11 @@ const PIPES: u64 = 2 << 32;
 
 /// The life of a forked guardian.
 pub(super) fn stand(post: Post) -> ! {
-    let code = match Guardian::new(post).and_then(Guardian::run) {
-        Ok(()) => 0,
-        Err(_) => 1,
+    // A panic must not come to the caller, which is the launcher's code.
+    let stood = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Guardian::new(post).and_then(Guardian::run)));
+    let code = match stood {
+        Ok(Ok(())) => 0,
+        Ok(Err(_)) | Err(_) => 1,
     };
     // Ranks die with this process, and their orphans come to the launcher, which sees this end.
     spawn::exit(code)

@@ -80,7 +80,9 @@ pub(super) fn spawn(worker: &Worker, conditions: &Conditions<'_>) -> Result<Spaw
         |error: io::Error| Failure { step: Step::Fork, errno: error.raw_os_error().unwrap_or(libc::EAGAIN) };
     match fork().map_err(fork_failed)? {
         Forked::Child => {
-            let Failure { step, errno } = program.become_it(worker, conditions, guardian);
+            let become_it = std::panic::AssertUnwindSafe(|| program.become_it(worker, conditions, guardian));
+            let panicked = Failure { step: Step::Session, errno: libc::EFAULT };
+            let Failure { step, errno } = std::panic::catch_unwind(become_it).unwrap_or(panicked);
             let mut message = [step.number(), 0, 0, 0, 0];
             message[1..].copy_from_slice(&errno.to_le_bytes());
             let _ = rustix::io::write(&told, &message);
