@@ -7,20 +7,26 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::plan::LogFolder;
+use crate::plan::{LogFolder, PlanError};
 
 const ALPHABET: &[u8; 37] = b"abcdefghijklmnopqrstuvwxyz0123456789_";
 const TRIES: usize = 100;
+
+/// Whether folders can be made there at all (T-45).
+pub fn check(folder: &LogFolder) -> Result<(), PlanError> {
+    match folder {
+        LogFolder::At(folder) if folder.is_file() => {
+            Err(PlanError::NotADirectory(format!("log_dir: {} is a file", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The folder of a run: `<log dir>/<run id>_<random>`; `None` if there are to be no files.
 pub fn of_run(folder: &LogFolder, temporary: &Path, run_id: &str) -> io::Result<Option<PathBuf>> {
     let base = match folder {
         LogFolder::Nowhere => return Ok(None),
         LogFolder::Temporary => fresh(temporary, "torchelastic_")?,
-        LogFolder::At(folder) if folder.is_file() => {
-            let what = format!("NotADirectoryError: log_dir: {} is a file", folder.display());
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
-        }
         // Files are named to processes with other working folders.
         LogFolder::At(folder) => std::path::absolute(folder)?,
     };
@@ -88,7 +94,9 @@ mod tests {
         assert_eq!(of_run(&LogFolder::Nowhere, base.path(), "r").expect("nothing to do"), None);
         let file = base.path().join("file");
         std::fs::write(&file, "").expect("a file");
-        let error = of_run(&LogFolder::At(file.clone()), base.path(), "r").expect_err("it is a file").to_string();
+        let error = check(&LogFolder::At(file.clone())).expect_err("it is a file").to_string();
+        assert_eq!(check(&LogFolder::At(base.path().into())), Ok(()));
+        assert_eq!(check(&LogFolder::At(base.path().join("new"))), Ok(()));
         assert_eq!(error, format!("NotADirectoryError: log_dir: {} is a file", file.display()));
         let run = of_run(&LogFolder::Temporary, base.path(), "r").expect("a folder").expect("files are wanted");
         assert!(

@@ -50,6 +50,20 @@ pub struct Options {
     pub training_script_args: Vec<OsString>,
 }
 
+impl Options {
+    /// The flags that torchrun does not have, of those that change what a run does.
+    pub(crate) fn not_torchruns(&self) -> Vec<&'static str> {
+        let all = [
+            ("--store", self.store != StoreOwner::Launcher),
+            ("--forward-signals", !self.forward_signals.is_empty()),
+            ("--keep-background", self.keep_background),
+            ("--propagate-exit-code", self.propagate_exit_code),
+            ("--dry-run", self.dry_run),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+    }
+}
+
 /// Who serves the workers' TCPStore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOwner {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-/// The texts of the first three are torchrun's where torchrun has the same error.
+/// The texts of the first four are torchrun's where torchrun has the same error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanError {
     Value(String),
     Assertion(String),
     Runtime(String),
+    NotADirectory(String),
     /// Something that torchrun does and this launcher does not.
     Unsupported(String),
 }
@@ -18,6 +19,7 @@ impl fmt::Display for PlanError {
             Self::Value(text) => ("ValueError", text),
             Self::Assertion(text) => ("AssertionError", text),
             Self::Runtime(text) => ("RuntimeError", text),
+            Self::NotADirectory(text) => ("NotADirectoryError", text),
             Self::Unsupported(text) => ("zenith-run", text),
         };
         write!(out, "{kind}: {text}")

@@ -5,12 +5,19 @@ use std::path::PathBuf;
 
 use super::{Environment, Machine};
 
-/// A program for scripts, and who chose it.
+/// A program for scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interpreter {
     pub program: OsString,
-    /// `PYTHON_EXEC` named another than would have been taken; failures are then called after it (TB-9).
-    pub is_foreign: bool,
+    /// The Python that is taken where `PYTHON_EXEC` names none.
+    pub own: OsString,
+}
+
+impl Interpreter {
+    /// Whether `PYTHON_EXEC` named another; failures are then called after it (TB-9).
+    pub fn is_foreign(&self) -> bool {
+        self.program != self.own
+    }
 }
 
 /// `$PYTHON_EXEC`, else the `python3` beside this program, else that of the active environment, else the one in `PATH`. A folder
@@ -21,10 +28,7 @@ pub fn interpreter(environment: &Environment, machine: &Machine, exists: impl Fn
     let folders = [machine.program_folder.clone(), of_variable("VIRTUAL_ENV"), of_variable("CONDA_PREFIX")];
     let found = folders.into_iter().flatten().map(|folder| folder.join("python3")).find(|python| exists(python));
     let own: OsString = found.map_or_else(|| "python3".into(), Into::into);
-    match environment.get("PYTHON_EXEC") {
-        Some(program) => Interpreter { program: program.into(), is_foreign: program != own },
-        None => Interpreter { program: own, is_foreign: false },
-    }
+    Interpreter { program: environment.get("PYTHON_EXEC").unwrap_or(&own).into(), own }
 }
 
 #[cfg(test)]
@@ -51,7 +55,11 @@ mod tests {
             let environment = variables.iter().copied().collect();
             let found =
                 interpreter(&environment, &machine, |path| existing.iter().any(|known| path == &PathBuf::from(known)));
-            assert_eq!(found, Interpreter { program: program.into(), is_foreign }, "{variables:?} {existing:?}");
+            assert_eq!(
+                (found.program.to_str(), found.is_foreign()),
+                (Some(program), is_foreign),
+                "{variables:?} {existing:?}"
+            );
         }
     }
 }

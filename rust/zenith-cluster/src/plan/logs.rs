@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Settings;
-use super::settings::Logs;
+use super::settings::{LogFolder, Logs};
 use super::template::substitute;
 use crate::worker::Output;
 
@@ -107,6 +107,18 @@ impl Settings {
 
 const STDOUT: &str = "stdout.log";
 const STDERR: &str = "stderr.log";
+
+impl LogFolder {
+    /// Where the first attempt's files would lie, for a run that makes none.
+    pub fn shown(&self, run_id: &str) -> Option<PathBuf> {
+        let base = match self {
+            Self::Nowhere => return None,
+            Self::Temporary => "torchelastic_...".into(),
+            Self::At(folder) => folder.clone(),
+        };
+        Some(base.join(format!("{run_id}_...")).join("attempt_0"))
+    }
+}
 
 impl Logs {
     fn shows(&self, local_rank: u32) -> bool {

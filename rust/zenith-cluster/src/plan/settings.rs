@@ -93,7 +93,14 @@ pub fn decide(
     random: Uuid,
 ) -> Result<Decision, PlanError> {
     if let Some(reason) = pythons_own(&options, &environment) {
-        return Ok(Decision::Python(reason));
+        let own = options.not_torchruns();
+        if own.is_empty() {
+            return Ok(Decision::Python(reason));
+        }
+        return Err(PlanError::Unsupported(format!(
+            "{reason} is left to Python's torchrun, which has no {}",
+            own.join(", ")
+        )));
     }
     let mut notices = Vec::new();
     let nodes = counts::nodes(&options.nnodes)?;

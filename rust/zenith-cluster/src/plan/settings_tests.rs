@@ -8,7 +8,7 @@ fn decided(change: impl FnOnce(&mut Options), variables: &[(&str, &str)]) -> Res
     let mut options = Options { training_script: "s.py".into(), ..Options::default() };
     change(&mut options);
     let machine = Machine { cpus: 8, ..Machine::default() };
-    let python = Interpreter { program: "python3".into(), is_foreign: false };
+    let python = Interpreter { program: "python3".into(), own: "python3".into() };
     decide(options, variables.iter().copied().collect(), &machine, python, random())
 }
 
@@ -143,6 +143,8 @@ fn what_is_pythons_is_left_to_python() {
     for (change, reason) in cases {
         assert_eq!(decided(change, &[]), Ok(Decision::Python(reason.into())));
     }
+    let both = decided(|o| (o.run_path, o.dry_run) = (true, true), &[]).expect_err("torchrun cannot").to_string();
+    assert!(both.contains("--run-path") && both.contains("--dry-run"), "{both}");
     let timer = [("TORCHELASTIC_ENABLE_FILE_TIMER", "1")];
     assert_eq!(decided(|_| {}, &timer), Ok(Decision::Python("TORCHELASTIC_ENABLE_FILE_TIMER=1".into())));
     assert!(matches!(decided(|o| (o.standalone, o.rdzv_backend) = (true, "etcd".into()), &[]), Ok(Decision::Here(_))));

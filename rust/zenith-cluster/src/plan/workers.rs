@@ -91,7 +91,7 @@ impl Settings {
     /// What failures are called after (TB-9).
     pub fn entry(&self) -> String {
         let entry = match &self.interpreter {
-            Some(interpreter) if interpreter.is_foreign => &interpreter.program,
+            Some(interpreter) if interpreter.is_foreign() => &interpreter.program,
             _ => &self.script,
         };
         entry.to_string_lossy().into_owned()

@@ -8,7 +8,7 @@ use crate::worker::Output;
 fn settings(change: impl FnOnce(&mut Options), variables: &[(&str, &str)]) -> Settings {
     let mut options = Options { training_script: "s.py".into(), nproc_per_node: "2".into(), ..Options::default() };
     change(&mut options);
-    let python = Interpreter { program: "/py".into(), is_foreign: variables.contains(&("PYTHON_EXEC", "/py")) };
+    let python = Interpreter { program: "/py".into(), own: if variables.is_empty() { "/py" } else { "/own" }.into() };
     let environment = variables.iter().copied().chain([("OMP_NUM_THREADS", "2")]).collect();
     match decide(options, environment, &Machine::default(), python, uuid::Uuid::from_u128(7)) {
         Ok(Decision::Here(settings)) => *settings,

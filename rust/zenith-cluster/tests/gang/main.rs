@@ -1,0 +1,8 @@
+//! Gangs of real processes, by the example `gang`. What is left of them is counted by a mark in their environments.
+
+mod harness;
+mod layers;
+mod outcomes;
+mod signals;
+mod soak;
+mod survivors;
