@@ -231,8 +231,8 @@ fn narrator() -> impl FnMut(&Notice) {
         Notice::Ended(exit) if !is_stopping && !exit.status.is_success() => {
             say(&format!("rank {} (process {}) failed: {}", exit.rank, exit.pid, described(exit.status)));
         }
-        Notice::Ended(_) => {}
-        Notice::Killing => say("killing what has not ended within the shutdown timeout"),
+        Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
+        Notice::Ended(_) | Notice::Killing => {}
         Notice::Outlived { .. } => say(notice),
     }
 }

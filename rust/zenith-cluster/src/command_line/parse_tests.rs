@@ -73,7 +73,7 @@ fn arguments_need_not_be_utf8() {
     let Ok(Parsed::Run(options)) = parse(&["s.py".into(), odd.clone()], |_| None) else {
         panic!("it is a command line")
     };
-    assert_eq!(options.training_script_args, [odd.clone()]);
+    assert_eq!(options.training_script_args, std::slice::from_ref(&odd));
     assert!(parse(&["--role".into(), odd], |_| None).is_err_and(|error| error.to_string().contains("not UTF-8")));
 }
 
