@@ -101,3 +101,7 @@ impl Running {
         Ok(Self { stop, thread })
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
