@@ -32,7 +32,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Print(text)) => return print(&text),
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error);
             return error.exit_code();
         }
     };
@@ -42,7 +42,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error);
             FAILED
         }
         Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
@@ -71,7 +71,12 @@ fn possible(decision: Decision) -> Result<Decision, PlanError> {
 }
 
 fn say(what: &(impl Display + ?Sized)) {
-    eprintln!("zenith-run: {what}");
+    tell(&format_args!("zenith-run: {what}"));
+}
+
+/// Unlike `eprintln!` it does not panic where nobody listens any more.
+fn tell(what: &impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 fn print(text: &str) -> u8 {
@@ -218,7 +223,7 @@ fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
 }
 
 fn stopped(signal: i32) -> u8 {
-    eprintln!("SignalException: Process {} got signal: {signal}", std::process::id());
+    tell(&format_args!("SignalException: Process {} got signal: {signal}", std::process::id()));
     FAILED
 }
 

@@ -161,3 +161,16 @@ fn negative_numbers_and_blanks_are_values() {
         assert_eq!(matches!(found, Argument::Value), is_value, "{argument:?}");
     }
 }
+
+proptest::proptest! {
+    /// Words that look like flags, and others, in any order: an answer, and never a panic.
+    #[test]
+    fn every_command_line_has_an_answer(words in proptest::collection::vec("(--?[a-z_-]{0,14}(=.{0,4})?)|.{0,5}", 0..6)) {
+        let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        match parse(&arguments, |_| None) {
+            Ok(Parsed::Run(options)) => proptest::prop_assert!(arguments.contains(&options.training_script)),
+            Ok(Parsed::Print(text)) => proptest::prop_assert!(!text.is_empty()),
+            Err(error) => proptest::prop_assert_eq!(error.exit_code(), 2),
+        }
+    }
+}
