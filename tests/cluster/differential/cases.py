@@ -295,7 +295,7 @@ SIGNALS = [
         do="trap '' TERM; sleep 20; sleep 20",
         send="SIGTERM",
     ),
-    case("signal-quit", f"--standalone --nproc-per-node=2 {LOGS} {RUN}", do=WAITING, send="SIGQUIT", workers=2),
+    case("signal-quit", f"--standalone --nproc-per-node=2 {LOGS} {RUN}", do="exec sleep 20", send="SIGQUIT", workers=2),
     case(
         "signal-tee",
         f"--standalone {LOGS} -t 1 {RUN}",

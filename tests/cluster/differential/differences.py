@@ -70,5 +70,13 @@ DIFFERENCES = [
         ("fail-stderr-in-a-file",),
         ["err: why"],
     ),
+    Difference(
+        "T-41",
+        "The warning about an unknown signal makes torchrun import its compiler, which leaves a variable.",
+        "environment TORCHINDUCTOR_CACHE_DIR",
+        ("signal-unknown",),
+        None,
+    ),
+    Difference("T-41", "The same, and a folder.", "files", ("signal-unknown",)),
     Difference("T-13", "The error names the rank beside the program.", "error", ("fail-program-is-missing",)),
 ]
