@@ -133,7 +133,7 @@ def test_a_rank_never_waits_for_the_console(zenith_run: str, tmp_path: Path) -> 
 
 
 # Rank 0 comes two seconds late in the second attempt: with the first one's keys still there, rank 1 would meet the dead (TW-1).
-LATE = """
+LATE = r"""
 import os, sys, time
 import torch, torch.distributed as dist
 attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
