@@ -38,13 +38,17 @@ impl Cgroup {
         let groups = std::fs::read("/proc/self/cgroup").ok()?;
         let parent = own_folder(version, &mounts, &groups)?;
         sweep(version, &parent);
-        let folder = parent.join(format!("{PREFIX}{}", rustix::process::getpid().as_raw_nonzero()));
-        std::fs::create_dir(&folder).ok()?;
-        let made = Self::open(version, &folder);
-        if made.is_none() {
-            let _ = std::fs::remove_dir(&folder);
-        }
-        made
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        // Between its making and its lock another launcher may take the folder for a leftover.
+        (0..5).find_map(|attempt| {
+            let folder = parent.join(format!("{PREFIX}{pid}.{attempt}"));
+            std::fs::create_dir(&folder).ok()?;
+            let made = Self::open(version, &folder);
+            if made.is_none() {
+                let _ = std::fs::remove_dir(&folder);
+            }
+            made
+        })
     }
 
     /// `None` also if another launcher takes the new folder for a leftover.
