@@ -2,11 +2,12 @@
 //!
 //! Ranks write files and never wait for the console. What the console does not take stays in the files; if it falls too far
 //! behind, lines are left out and counted. `lines` cuts bytes into lines, `sink` is one of the launcher's streams, `follower`
-//! a file; the thread here moves bytes from one to the other.
+//! a file; the thread here moves bytes from one to the other. `tell` is for what the launcher itself has to say.
 
 mod follower;
 mod lines;
 mod sink;
+mod tell;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +18,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use crate::plan::{Duplicate, Tail, TailedStream};
+pub(crate) use tell::tell;
+
 use follower::{DuplicateFile, Follower, Progress};
 use sink::Sink;
 
