@@ -55,8 +55,6 @@ struct Guardian {
 struct Rank {
     index: u32,
     spawned: Spawned,
-    /// Its program has begun, or it is known why not.
-    is_settled: bool,
     /// How it ended, once it is reaped.
     end: Option<WaitStatus>,
     is_reported: bool,
@@ -234,8 +232,10 @@ impl Guardian {
                     let place = self.ranks.len() as u64;
                     let read = epoll::EventFlags::IN;
                     epoll::add(&self.epoll, &spawned.process, epoll::EventData::new_u64(RANKS + place), read)?;
-                    epoll::add(&self.epoll, &spawned.failure, epoll::EventData::new_u64(PIPES + place), read)?;
-                    self.ranks.push(Rank { index, spawned, is_settled: false, end: None, is_reported: false });
+                    if let Some(pipe) = &spawned.failure {
+                        epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), read)?;
+                    }
+                    self.ranks.push(Rank { index, spawned, end: None, is_reported: false });
                 }
                 Err(failure) => {
                     failed = true;
@@ -257,10 +257,10 @@ impl Guardian {
 
     /// The pipe of a rank has ended, or brings the reason why there is no rank.
     fn on_begun(&mut self, place: usize) -> io::Result<()> {
-        let Some(rank) = self.ranks.get_mut(place).filter(|rank| !rank.is_settled) else { return Ok(()) };
-        rank.is_settled = true;
-        epoll::delete(&self.epoll, &rank.spawned.failure)?;
-        let report = match spawn::read_failure(rank.spawned.failure.as_fd()) {
+        let Some(rank) = self.ranks.get_mut(place) else { return Ok(()) };
+        let Some(pipe) = rank.spawned.failure.take() else { return Ok(()) };
+        epoll::delete(&self.epoll, &pipe)?;
+        let report = match spawn::read_failure(pipe.as_fd()) {
             Some(failure) => Report::NotStarted { index: rank.index, failure },
             None => Report::Started { index: rank.index, pid: rank.spawned.pid.as_raw_nonzero().get() },
         };

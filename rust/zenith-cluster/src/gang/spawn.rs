@@ -38,8 +38,8 @@ pub(super) struct Conditions<'a> {
 pub(super) struct Spawned {
     pub(super) pid: Pid,
     pub(super) process: OwnedFd,
-    /// Ends without a word when the program has begun; else it brings a `Failure`.
-    pub(super) failure: OwnedFd,
+    /// Ends without a word when the program has begun; else it brings a `Failure`. `None` once that is known.
+    pub(super) failure: Option<OwnedFd>,
 }
 
 /// Which process of a fork this is.
@@ -97,7 +97,7 @@ pub(super) fn spawn(worker: &Worker, conditions: &Conditions<'_>) -> Result<Spaw
                     return Err(failed(errno));
                 }
             };
-            Ok(Spawned { pid, process, failure })
+            Ok(Spawned { pid, process, failure: Some(failure) })
         }
     }
 }
