@@ -223,7 +223,7 @@ impl Guardian {
             let together = Err(Failure { step: Step::Together, errno: libc::ECANCELED });
             let conditions = Conditions {
                 mask: self.post.mask,
-                cgroup: self.post.cgroup.as_ref().map(Cgroup::members),
+                cgroup: self.post.cgroup.as_ref(),
                 dies_with_parent: self.post.layers.dies_with_parent,
             };
             let started = if failed { together } else { spawn::spawn(worker, &conditions) };
