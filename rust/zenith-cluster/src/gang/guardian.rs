@@ -120,9 +120,8 @@ impl Guardian {
                 self.on_rank(token)?;
             }
             if tokens.contains(&LAUNCHER) {
-                self.launcher_is_gone = true;
-            }
-            if tokens.contains(&SOCKET) {
+                self.on_launcher_gone()?;
+            } else if tokens.contains(&SOCKET) {
                 self.on_socket()?;
             }
             if tokens.contains(&CHILDREN) {
@@ -164,20 +163,24 @@ impl Guardian {
         !has_children || self.leaves || self.killing.is_some_and(|since| since.elapsed() > LAST_WAIT)
     }
 
+    /// What it had still asked for is asked by nobody now. Both descriptors would be ready for ever.
+    fn on_launcher_gone(&mut self) -> io::Result<()> {
+        self.launcher_is_gone = true;
+        epoll::delete(&self.epoll, &self.post.socket)?;
+        epoll::delete(&self.epoll, &self.post.launcher)?;
+        Ok(())
+    }
+
     fn on_socket(&mut self) -> io::Result<()> {
         loop {
             match messages::receive_order(self.post.socket.as_fd()) {
                 Ok(Some((order, workers))) => self.obey(order, workers)?,
-                Ok(None) => {
-                    self.launcher_is_gone = true;
-                    epoll::delete(&self.epoll, &self.post.socket)?;
-                    return Ok(());
-                }
+                Ok(None) => return self.on_launcher_gone(),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
                     io::ErrorKind::Interrupted => {}
                     // A launcher that died with reports unread resets the connection.
-                    io::ErrorKind::ConnectionReset => self.launcher_is_gone = true,
+                    io::ErrorKind::ConnectionReset => return self.on_launcher_gone(),
                     _ => return Err(error),
                 },
             }
