@@ -19,8 +19,8 @@ pub(super) struct Cgroup {
     folder: PathBuf,
     /// Where ranks write themselves.
     members: OwnedFd,
-    /// The lock.
-    _held: OwnedFd,
+    /// The folder, locked.
+    held: OwnedFd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,12 @@ impl Cgroup {
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let members = rustix::fs::openat(CWD, folder.join("cgroup.procs"), flags, Mode::empty()).ok()?;
-        Some(Self { version, folder: folder.to_owned(), members, _held: held })
+        Some(Self { version, folder: folder.to_owned(), members, held })
+    }
+
+    /// The folder into which a process can be forked.
+    pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        (self.version == Version::Two).then(|| self.held.as_fd())
     }
 
     pub(super) fn members(&self) -> BorrowedFd<'_> {

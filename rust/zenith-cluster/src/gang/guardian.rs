@@ -55,8 +55,6 @@ struct Guardian {
 struct Rank {
     index: u32,
     spawned: Spawned,
-    /// Its program has begun, or it is known why not.
-    is_settled: bool,
     /// How it ended, once it is reaped.
     end: Option<WaitStatus>,
     is_reported: bool,
@@ -122,9 +120,8 @@ impl Guardian {
                 self.on_rank(token)?;
             }
             if tokens.contains(&LAUNCHER) {
-                self.launcher_is_gone = true;
-            }
-            if tokens.contains(&SOCKET) {
+                self.on_launcher_gone()?;
+            } else if tokens.contains(&SOCKET) {
                 self.on_socket()?;
             }
             if tokens.contains(&CHILDREN) {
@@ -166,20 +163,24 @@ impl Guardian {
         !has_children || self.leaves || self.killing.is_some_and(|since| since.elapsed() > LAST_WAIT)
     }
 
+    /// What it had still asked for is asked by nobody now. Both descriptors would be ready for ever.
+    fn on_launcher_gone(&mut self) -> io::Result<()> {
+        self.launcher_is_gone = true;
+        epoll::delete(&self.epoll, &self.post.socket)?;
+        epoll::delete(&self.epoll, &self.post.launcher)?;
+        Ok(())
+    }
+
     fn on_socket(&mut self) -> io::Result<()> {
         loop {
             match messages::receive_order(self.post.socket.as_fd()) {
                 Ok(Some((order, workers))) => self.obey(order, workers)?,
-                Ok(None) => {
-                    self.launcher_is_gone = true;
-                    epoll::delete(&self.epoll, &self.post.socket)?;
-                    return Ok(());
-                }
+                Ok(None) => return self.on_launcher_gone(),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
                     io::ErrorKind::Interrupted => {}
                     // A launcher that died with reports unread resets the connection.
-                    io::ErrorKind::ConnectionReset => self.launcher_is_gone = true,
+                    io::ErrorKind::ConnectionReset => return self.on_launcher_gone(),
                     _ => return Err(error),
                 },
             }
@@ -225,7 +226,7 @@ impl Guardian {
             let together = Err(Failure { step: Step::Together, errno: libc::ECANCELED });
             let conditions = Conditions {
                 mask: self.post.mask,
-                cgroup: self.post.cgroup.as_ref().map(Cgroup::members),
+                cgroup: self.post.cgroup.as_ref(),
                 dies_with_parent: self.post.layers.dies_with_parent,
             };
             let started = if failed { together } else { spawn::spawn(worker, &conditions) };
@@ -234,8 +235,10 @@ impl Guardian {
                     let place = self.ranks.len() as u64;
                     let read = epoll::EventFlags::IN;
                     epoll::add(&self.epoll, &spawned.process, epoll::EventData::new_u64(RANKS + place), read)?;
-                    epoll::add(&self.epoll, &spawned.failure, epoll::EventData::new_u64(PIPES + place), read)?;
-                    self.ranks.push(Rank { index, spawned, is_settled: false, end: None, is_reported: false });
+                    if let Some(pipe) = &spawned.failure {
+                        epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), read)?;
+                    }
+                    self.ranks.push(Rank { index, spawned, end: None, is_reported: false });
                 }
                 Err(failure) => {
                     failed = true;
@@ -257,10 +260,10 @@ impl Guardian {
 
     /// The pipe of a rank has ended, or brings the reason why there is no rank.
     fn on_begun(&mut self, place: usize) -> io::Result<()> {
-        let Some(rank) = self.ranks.get_mut(place).filter(|rank| !rank.is_settled) else { return Ok(()) };
-        rank.is_settled = true;
-        epoll::delete(&self.epoll, &rank.spawned.failure)?;
-        let report = match spawn::read_failure(rank.spawned.failure.as_fd()) {
+        let Some(rank) = self.ranks.get_mut(place) else { return Ok(()) };
+        let Some(pipe) = rank.spawned.failure.take() else { return Ok(()) };
+        epoll::delete(&self.epoll, &pipe)?;
+        let report = match spawn::read_failure(pipe.as_fd()) {
             Some(failure) => Report::NotStarted { index: rank.index, failure },
             None => Report::Started { index: rank.index, pid: rank.spawned.pid.as_raw_nonzero().get() },
         };

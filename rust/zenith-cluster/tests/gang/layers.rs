@@ -65,6 +65,17 @@ fn each_layer_alone_stops_a_gang() {
 }
 
 #[test]
+fn a_later_launcher_ends_what_launcher_and_guardian_have_left() {
+    let (layer, without) = ALONE[0];
+    let Some(gang) = launched(layer, without) else { return };
+    for pid in [gang.pid(), gang.guardian().unwrap()] {
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    }
+    assert_eq!(launch_with(&[(VARIABLE, without)], None, &[], 1, "exit 0").wait().status.code(), Some(0));
+    // Dropped: it fails if anything survives.
+}
+
+#[test]
 fn the_death_signal_alone_ends_ranks_whose_guardian_is_killed() {
     let without = [(VARIABLE, "cgroup-v2,cgroup-v1,tree")];
     let mut gang = launch_with(&without, None, &[], 4, "exec sleep 1000");
