@@ -1,4 +1,4 @@
-"""Builds the engine (Rust) and then the thin torch module (C++) that links to it. Metadata is in pyproject.toml."""
+"""Builds the engine and the launcher (Rust), and then the thin torch module (C++). Metadata is in pyproject.toml."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools_rust import Binding, RustExtension, Strip
+from setuptools_rust import Binding, RustBin, RustExtension, Strip
 
 ROOT = Path(__file__).parent
 ENGINE = "_engine.abi3.so"
@@ -94,7 +94,9 @@ setup(
             args=["--locked"],
             debug=False,
             strip=Strip.Debug,
-        )
+        ),
+        # A native program in the scripts, as it is: no Python starts it.
+        RustBin("zenith-run", path="rust/zenith-cluster/Cargo.toml", args=["--locked"], debug=False, strip=Strip.All),
     ],
     ext_modules=[module] if module else [],
     cmdclass={"build_ext": build_engine_first},

@@ -1,6 +1,6 @@
 """Checks what the built libraries import: a wheel that links too much breaks on somebody else's torch or CUDA.
 
-Takes one wheel, or the built .so files. Needs nm and objdump (binutils).
+Takes one wheel, or the built .so files and the launcher. Needs nm and objdump (binutils).
 """
 
 import re
@@ -13,8 +13,14 @@ from pathlib import Path
 
 ENGINE = "_engine.abi3.so"
 TORCH_MODULE = "_C.abi3.so"
+LAUNCHER = "zenith-run"
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libpthread.so.0", "libdl.so.2"}
-NEEDED_ALLOWED = {ENGINE: set(), TORCH_MODULE: {ENGINE, "libtorch_cpu.so"}}
+GLIBC_AND_LIBGCC = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2"}
+NEEDED_ALLOWED = {
+    ENGINE: SYSTEM_LIBRARIES,
+    TORCH_MODULE: {ENGINE, "libtorch_cpu.so", *SYSTEM_LIBRARIES},
+    LAUNCHER: GLIBC_AND_LIBGCC,
+}
 STABLE_SHIM = re.compile(r"(aoti_torch|torch)_\w+")
 BRIDGE = re.compile(r"(zenith\$)?cxxbridge1\$.+")
 PYTHON = re.compile(r"_?Py\w+")
@@ -50,10 +56,10 @@ def findings(library: Library, engine: Library) -> list[str]:
         return ["is not one of the libraries this wheel should hold"]
     found = []
     loaders = {other for other in library.needed if other.startswith("ld-linux")}
-    for other in sorted(library.needed - SYSTEM_LIBRARIES - NEEDED_ALLOWED[name] - loaders):
+    for other in sorted(library.needed - NEEDED_ALLOWED[name] - loaders):
         found.append(f"needs {other}, which the wheel must not link")
     for symbol in sorted(library.undefined):
-        if PYTHON.fullmatch(symbol):
+        if PYTHON.fullmatch(symbol) and name != LAUNCHER:
             continue
         if name == TORCH_MODULE and STABLE_SHIM.fullmatch(symbol):
             continue
@@ -81,7 +87,7 @@ def main(arguments: list[str]) -> int:
                 return 1
             with zipfile.ZipFile(paths[0]) as wheel:
                 wheel.extractall(folder)
-            paths = sorted(Path(folder).rglob("*.so*"))
+            paths = sorted([*Path(folder).rglob("*.so*"), *Path(folder).glob(f"*.data/scripts/{LAUNCHER}")])
         libraries = {path.name: read(path) for path in paths}
         if missing := NEEDED_ALLOWED.keys() - libraries.keys():
             print(f"  WRONG: {', '.join(sorted(missing))} is missing")

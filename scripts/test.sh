@@ -24,7 +24,8 @@ else
     echo "note: cargo-nextest is not installed, so cargo test runs instead (slower; same tests)." >&2
     part "Rust" cargo test --workspace --locked --quiet
 fi
-part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/zenith/*.so python/zenith_torch/*.so
+part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/zenith/*.so python/zenith_torch/*.so \
+    .venv/bin/zenith-run
 # -rs lists what was skipped, and why. Many tests start processes of their own, so that a few at once fill the machine.
 part "Python" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=4 --dist loadfile "$@"
 

@@ -1,0 +1,116 @@
+//! Options as the user wrote them, or as they are when nothing is written.
+
+use std::ffi::OsString;
+
+/// A field per flag, named as argparse names its destination. `plan` checks what needs more than one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    pub nnodes: String,
+    pub nproc_per_node: String,
+    pub node_rank: i64,
+    pub standalone: bool,
+    pub rdzv_backend: String,
+    pub rdzv_endpoint: String,
+    pub rdzv_id: String,
+    pub rdzv_conf: String,
+    pub master_addr: String,
+    pub master_port: Option<i64>,
+    pub local_addr: Option<String>,
+    pub store: StoreOwner,
+
+    pub module: bool,
+    pub no_python: bool,
+    pub run_path: bool,
+    pub role: String,
+    pub virtual_local_rank: bool,
+    pub numa_binding: Option<String>,
+    pub start_method: String,
+
+    pub max_restarts: i64,
+    /// Seconds. Accepted and without effect: deaths are noticed when they happen.
+    pub monitor_interval: f64,
+    pub shutdown_timeout: Option<i64>,
+    pub signals_to_handle: String,
+    pub forward_signals: String,
+    pub keep_background: bool,
+    pub propagate_exit_code: bool,
+
+    pub log_dir: Option<String>,
+    pub redirects: String,
+    pub tee: String,
+    pub local_ranks_filter: String,
+    pub duplicate_stdout_filters: Vec<String>,
+    pub duplicate_stderr_filters: Vec<String>,
+    pub logs_specs: Option<String>,
+    pub event_log_handler: String,
+
+    pub dry_run: bool,
+
+    pub training_script: OsString,
+    pub training_script_args: Vec<OsString>,
+}
+
+impl Options {
+    /// The flags that torchrun does not have, of those that change what a run does.
+    pub(crate) fn not_torchruns(&self) -> Vec<&'static str> {
+        let all = [
+            ("--store", self.store != StoreOwner::Launcher),
+            ("--forward-signals", !self.forward_signals.is_empty()),
+            ("--keep-background", self.keep_background),
+            ("--propagate-exit-code", self.propagate_exit_code),
+            ("--dry-run", self.dry_run),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+    }
+}
+
+/// Who serves the workers' TCPStore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOwner {
+    Launcher,
+    Rank0,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nnodes: "1:1".into(),
+            nproc_per_node: "1".into(),
+            node_rank: 0,
+            standalone: false,
+            rdzv_backend: "static".into(),
+            rdzv_endpoint: String::new(),
+            rdzv_id: "none".into(),
+            rdzv_conf: String::new(),
+            master_addr: "127.0.0.1".into(),
+            master_port: None,
+            local_addr: None,
+            store: StoreOwner::Launcher,
+            module: false,
+            no_python: false,
+            run_path: false,
+            role: "default".into(),
+            virtual_local_rank: false,
+            numa_binding: None,
+            start_method: "spawn".into(),
+            max_restarts: 0,
+            monitor_interval: 0.1,
+            shutdown_timeout: None,
+            signals_to_handle: "SIGTERM,SIGINT,SIGHUP,SIGQUIT".into(),
+            forward_signals: String::new(),
+            keep_background: false,
+            propagate_exit_code: false,
+            log_dir: None,
+            redirects: "0".into(),
+            tee: "0".into(),
+            local_ranks_filter: String::new(),
+            duplicate_stdout_filters: Vec::new(),
+            duplicate_stderr_filters: Vec::new(),
+            logs_specs: None,
+            event_log_handler: "null".into(),
+            dry_run: false,
+            training_script: OsString::new(),
+            training_script_args: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The ranks of one node, started and stopped together.
+//!
+//! Three parts: `state` decides, `launcher` asks and waits, `guardian` (a process of its own) does. Below them: `spawn` makes a
+//! process a rank, `tree` and `cgroup` find and kill what ranks have left, `messages` is what launcher and guardian say.
+
+use std::time::Duration;
+
+use crate::worker::Exit;
+
+mod cgroup;
+mod guardian;
+mod launcher;
+mod layers;
+mod messages;
+mod signals;
+mod spawn;
+mod state;
+mod tree;
+
+pub use launcher::Gang;
+pub use tree::Process;
+
+/// How a gang is watched and stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Time between SIGTERM and SIGKILL. What outlives a successful gang has as long until it gets SIGTERM.
+    pub grace: Duration,
+    /// Signals that stop the gang; each is sent on to the groups of the ranks. A hangup that was ignored when the launcher
+    /// began (nohup) stays ignored. A second SIGINT kills at once.
+    pub stops: Vec<i32>,
+    /// Signals that are passed on to the ranks' first processes and stop nothing.
+    pub forwards: Vec<i32>,
+    /// Whether descendants that outlive a successful gang are left alone.
+    pub keeps_background: bool,
+}
+
+/// What became of a gang. Exits are in the order in which they were noticed; those that the stop itself caused are among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded(Vec<Exit>),
+    Failed(Vec<Exit>),
+    /// A signal to the launcher stopped it.
+    Stopped {
+        signal: i32,
+        exits: Vec<Exit>,
+    },
+}
+
+/// What happens on the way to an `Outcome`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The program of a rank has begun.
+    Started {
+        local_rank: u32,
+        rank: u32,
+        pid: i32,
+    },
+    Ended(Exit),
+    /// All that still runs is asked to end, by this signal.
+    Stopping {
+        signal: i32,
+    },
+    /// What still runs is killed.
+    Killing,
+    /// All ranks have succeeded, but so many of their descendants still run.
+    Outlived {
+        count: usize,
+        first: Vec<Process>,
+    },
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Started { rank, pid, .. } => write!(f, "rank {rank} runs as process {pid}"),
+            Self::Ended(exit) => write!(f, "rank {} (process {}) ended: {:?}", exit.rank, exit.pid, exit.status),
+            Self::Stopping { signal } => write!(f, "stopping the gang by signal {signal}"),
+            Self::Killing => write!(f, "killing what is left of the gang"),
+            Self::Outlived { count, first } => {
+                let names: Vec<String> = first.iter().map(Process::to_string).collect();
+                let more = if *count > first.len() { ", .." } else { "" };
+                write!(f, "all ranks have succeeded; {count} of their processes still run: {}{more}", names.join(", "))
+            }
+        }
+    }
+}

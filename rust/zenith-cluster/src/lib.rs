@@ -1,0 +1,18 @@
+//! The launcher: starts the ranks of one node as a gang, watches them, and leaves nothing behind.
+//!
+//! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say. Which processes there are,
+//! and who waits for whom: docs/architecture.md, "zenith-run".
+
+mod backoff;
+pub mod command_line;
+pub mod console;
+pub mod folders;
+pub mod gang;
+mod machine;
+mod meeting_point;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod signals;
+pub mod store;
+pub mod worker;

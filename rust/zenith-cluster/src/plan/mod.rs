@@ -1,0 +1,23 @@
+//! What is to be started: options, environment and facts of the machine in, ranks out. Nothing here looks at the world.
+
+mod counts;
+mod dry_run;
+mod environment;
+mod error;
+mod interpreter;
+mod logs;
+mod rendezvous;
+mod settings;
+mod streams;
+mod template;
+mod workers;
+
+pub use dry_run::dry_run;
+pub use environment::Environment;
+pub use error::PlanError;
+pub use interpreter::{Interpreter, interpreter};
+pub use logs::{Duplicate, Tail, TailedStream};
+pub use rendezvous::Meeting;
+pub use settings::{Decision, LogFolder, Machine, Settings, decide};
+pub use streams::{Streams, StreamsOfRanks};
+pub use workers::{Attempt, workers};

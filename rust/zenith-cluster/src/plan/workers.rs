@@ -1,0 +1,103 @@
+//! The ranks of an attempt.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::template::substitute;
+use super::{Environment, Settings};
+use crate::command_line::StoreOwner;
+use crate::worker::Worker;
+
+/// What differs from one attempt to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// 0 for the first.
+    pub number: u32,
+    pub master_address: String,
+    pub master_port: u16,
+    /// Where its logs lie; `None` without files.
+    pub folder: Option<PathBuf>,
+}
+
+pub fn workers(settings: &Settings, attempt: &Attempt) -> Vec<Worker> {
+    (0..settings.ranks).map(|local_rank| worker(settings, attempt, local_rank)).collect()
+}
+
+fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
+    let files = settings.files(attempt.folder.as_deref(), local_rank);
+    let (program, arguments) = settings.command(local_rank);
+    let mut environment = environment(settings, attempt, local_rank);
+    environment.set("TORCHELASTIC_ERROR_FILE", files.error.map(OsString::from).unwrap_or_default());
+    Worker {
+        local_rank,
+        rank: local_rank,
+        program,
+        arguments,
+        environment: environment.into_variables(),
+        stdout: files.stdout,
+        stderr: files.stderr,
+    }
+}
+
+/// What torchrun gives every worker (T-16, T-19), on one node.
+fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Environment {
+    let mut environment = settings.environment.clone();
+    let (rank, ranks) = (local_rank.to_string(), settings.ranks.to_string());
+    let is_virtual = settings.gpus.is_some();
+    let agents_store = if settings.store == StoreOwner::Launcher { "True" } else { "False" };
+    let (port, number, limit) =
+        (attempt.master_port.to_string(), attempt.number.to_string(), settings.max_restarts.to_string());
+    for (name, value) in [
+        ("RANK", rank.as_str()),
+        ("LOCAL_RANK", if is_virtual { "0" } else { &rank }),
+        ("GROUP_RANK", "0"),
+        ("ROLE_RANK", &rank),
+        ("ROLE_NAME", &settings.role),
+        ("LOCAL_WORLD_SIZE", &ranks),
+        ("WORLD_SIZE", &ranks),
+        ("GROUP_WORLD_SIZE", "1"),
+        ("ROLE_WORLD_SIZE", &ranks),
+        ("MASTER_ADDR", &attempt.master_address),
+        ("MASTER_PORT", &port),
+        ("TORCHELASTIC_RESTART_COUNT", &number),
+        ("TORCHELASTIC_MAX_RESTARTS", &limit),
+        ("TORCHELASTIC_RUN_ID", &settings.run_id),
+        ("TORCHELASTIC_USE_AGENT_STORE", agents_store),
+    ] {
+        environment.set(name, value);
+    }
+    if environment.get("TORCH_NCCL_ASYNC_ERROR_HANDLING").is_none() {
+        environment.set("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
+    }
+    if let Some(gpu) = settings.gpus.iter().flatten().nth(local_rank as usize) {
+        environment.set("CUDA_VISIBLE_DEVICES", gpu.as_str());
+    }
+    environment
+}
+
+impl Settings {
+    /// Program and arguments (T-12, T-13). All that follows the program may hold `${local_rank}` (T-15).
+    fn command(&self, local_rank: u32) -> (OsString, Vec<OsString>) {
+        let number = local_rank.to_string();
+        let filled = |text: &OsString| substitute(text, &[("local_rank", &number)]);
+        let Some(interpreter) = &self.interpreter else {
+            return (self.script.clone(), self.arguments.iter().map(filled).collect());
+        };
+        let flags = ["-u", "-m"].into_iter().take(1 + usize::from(self.module)).map(OsString::from);
+        let script = std::iter::once(&self.script).chain(&self.arguments).map(filled);
+        (interpreter.program.clone(), flags.chain(script).collect())
+    }
+
+    /// What failures are called after (TB-9).
+    pub fn entry(&self) -> String {
+        let entry = match &self.interpreter {
+            Some(interpreter) if interpreter.is_foreign() => &interpreter.program,
+            _ => &self.script,
+        };
+        entry.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+#[path = "workers_tests.rs"]
+mod tests;

@@ -1,0 +1,244 @@
+//! The launcher from its command line to its exit status: attempts, restarts, the report of a failure.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::command_line::{self, Parsed};
+use crate::console::{self, Console};
+use crate::gang::{Gang, Notice, Outcome};
+use crate::meeting_point::MeetingPoint;
+use crate::plan::{self, Attempt, Decision, Environment, Interpreter, PlanError, Settings};
+use crate::report::{self, Failure};
+use crate::worker::{Exit, Output, Status, Worker};
+use crate::{folders, machine, signals};
+
+const FAILED: u8 = 1;
+/// What stands in front of the block in torchrun's traceback.
+const CHILD_FAILED: &str = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ";
+const STDERR_LINES: usize = 20;
+
+/// Does what `arguments` say, and gives back the exit status. It must be called before the process has a second thread.
+pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
+    let environment: Environment = variables.into_iter().collect();
+    let options = match command_line::parse(arguments, |name| environment.get(name).map(Into::into)) {
+        Ok(Parsed::Run(options)) => options,
+        Ok(Parsed::Print(text)) => return print(&text),
+        Err(error) => {
+            console::tell(format!("{error}\n").as_bytes());
+            return error.exit_code();
+        }
+    };
+    let machine = machine::look(&environment);
+    let python = plan::interpreter(&environment, &machine, |path| path.exists());
+    let inherited = environment.clone();
+    let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
+    match decision.and_then(possible) {
+        Err(error) => {
+            console::tell(format!("{error}\n").as_bytes());
+            FAILED
+        }
+        Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
+        Ok(Decision::Here(settings)) => {
+            settings.notices.iter().for_each(say);
+            if settings.dry_run {
+                return dry_run(&settings, inherited);
+            }
+            match Launch::start(*settings, &machine.temporary_folder).and_then(Launch::attempts) {
+                Ok(code) => code,
+                Err(error) => {
+                    say(&error);
+                    FAILED
+                }
+            }
+        }
+    }
+}
+
+/// What the plan cannot know: whether its log folder can be one.
+fn possible(decision: Decision) -> Result<Decision, PlanError> {
+    if let Decision::Here(settings) = &decision {
+        folders::check(&settings.logs.folder)?;
+    }
+    Ok(decision)
+}
+
+fn say(what: &(impl Display + ?Sized)) {
+    console::tell(format!("zenith-run: {what}\n").as_bytes());
+}
+
+fn print(text: &str) -> u8 {
+    // A reader that has seen enough, as `head`, is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    0
+}
+
+/// Becomes Python's torchrun. It returns only if that cannot be started.
+fn pythons(python: &Interpreter, arguments: &[OsString], reason: &str) -> u8 {
+    let program = python.own.display();
+    say(&format!("{reason}: handing over to `{program} -m torch.distributed.run`"));
+    let error = Command::new(&python.own).args(["-m", "torch.distributed.run"]).args(arguments).exec();
+    say(&format!(
+        "{program} cannot be started: {error}. Install zenith-run beside a Python with torch, or activate its environment"
+    ));
+    FAILED
+}
+
+fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
+    let (master_address, master_port) = match &settings.meeting {
+        plan::Meeting::FreePort => ("127.0.0.1".into(), 0),
+        plan::Meeting::At { host, port } => (host.clone(), *port),
+    };
+    let folder = settings.logs.folder.shown(&settings.run_id);
+    let workers = plan::workers(settings, &Attempt { number: 0, master_address, master_port, folder });
+    print(&plan::dry_run(settings, &workers, &inherited.into_variables()))
+}
+
+/// A run under way.
+struct Launch {
+    settings: Settings,
+    gang: Gang,
+    /// Where the logs of all attempts lie.
+    folder: Option<PathBuf>,
+    meeting_point: MeetingPoint,
+}
+
+impl Launch {
+    fn start(settings: Settings, temporary: &Path) -> io::Result<Self> {
+        let mut gang = Gang::start()?;
+        gang.tell(narrator());
+        let folder = folders::of_run(&settings.logs.folder, temporary, &settings.run_id)?;
+        let meeting_point = MeetingPoint::new(settings.meeting.clone(), settings.store);
+        Ok(Self { settings, gang, folder, meeting_point })
+    }
+
+    /// Attempt after attempt, until one succeeds or there are no more.
+    fn attempts(mut self) -> io::Result<u8> {
+        let mut backoff = Backoff::default();
+        for number in 0.. {
+            let (attempt, workers) = self.plan(number)?;
+            let exits = match self.attempt(&attempt, &workers)? {
+                Outcome::Succeeded(_) => return Ok(0),
+                Outcome::Stopped { signal, .. } => return Ok(stopped(signal)),
+                Outcome::Failed(exits) => exits,
+            };
+            let root = exits.iter().copied().find(|exit| !exit.status.is_success());
+            let Some(root) = root.filter(|_| number < self.settings.max_restarts) else {
+                return Ok(self.failed(&attempt, &workers, &exits));
+            };
+            let pause = backoff.after(root);
+            let after = if pause.is_zero() { String::new() } else { format!(", in {} s", pause.as_secs()) };
+            say(&format!("restart {} of {}{after}", number + 1, self.settings.max_restarts));
+            if let Some(signal) = self.gang.pause(pause, &self.settings.rules)? {
+                return Ok(stopped(signal));
+            }
+        }
+        Ok(FAILED)
+    }
+
+    fn plan(&mut self, number: u32) -> io::Result<(Attempt, Vec<Worker>)> {
+        let (master_address, master_port) = self.meeting_point.open()?;
+        let run = self.folder.as_deref();
+        let folder = run.map(|run| folders::of_attempt(run, number, self.settings.ranks)).transpose()?;
+        let attempt = Attempt { number, master_address, master_port, folder };
+        let workers = plan::workers(&self.settings, &attempt);
+        Ok((attempt, workers))
+    }
+
+    fn attempt(&mut self, attempt: &Attempt, workers: &[Worker]) -> io::Result<Outcome> {
+        let folder = attempt.folder.as_deref();
+        let console = Console::start(&self.settings.tails(folder), &self.settings.duplicates(folder))?;
+        let outcome = self.gang.run(workers, &self.settings.rules);
+        if let Some(shown) = console.map(Console::finish) {
+            shown.errors.iter().for_each(say);
+            if shown.lost > 0 {
+                say(&format!(
+                    "{} lines were not shown: the console was too slow. They are in the log files",
+                    shown.lost
+                ));
+            }
+        }
+        outcome
+    }
+
+    /// Tells why, and which exit status that makes.
+    fn failed(&self, attempt: &Attempt, workers: &[Worker], exits: &[Exit]) -> u8 {
+        let folder = attempt.folder.as_deref();
+        let failures = report::failures(exits, |rank| self.settings.error_file(folder, rank));
+        let block = report::block(&self.settings.entry(), &failures, &report::host_name(), &TimeZone::system());
+        let mut text = format!("{CHILD_FAILED}{block}\n").into_bytes();
+        let Some(root) = failures.first() else { return FAILED };
+        for rank in report::ties(&failures) {
+            let first = root.exit.rank;
+            text.extend(
+                format!("Rank {rank} failed at the same time: it may be the cause instead of rank {first}.\n").bytes(),
+            );
+        }
+        text.extend(last_words(root, workers));
+        console::tell(&text);
+        self.copy_error_file(root);
+        match root.exit.status {
+            _ if !self.settings.propagate_exit_code => FAILED,
+            Status::Code(code) => u8::try_from(code).unwrap_or(FAILED),
+            Status::Signal(signal) => u8::try_from(128 + signal).unwrap_or(FAILED),
+        }
+    }
+
+    /// To the launcher's own, which whoever started it reads (T-49).
+    fn copy_error_file(&self, root: &Failure) {
+        let own = self.settings.environment.get("TORCHELASTIC_ERROR_FILE").filter(|path| !path.is_empty());
+        if let (Some(from), Some(to)) = (&root.error_file, own)
+            && let Err(error) = report::copy_with_code(from, Path::new(to), root.exit_code())
+        {
+            say(&format!("{} cannot be copied to $TORCHELASTIC_ERROR_FILE, {}: {error}", from.display(), to.display()));
+        }
+    }
+}
+
+/// The end of the root cause's stderr, where it went to a file.
+fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
+    let worker = workers.iter().find(|worker| worker.rank == root.exit.rank);
+    let Some(Output::File(path)) = worker.map(|worker| &worker.stderr) else { return Vec::new() };
+    match report::last_lines(path, STDERR_LINES) {
+        Ok(lines) if lines.is_empty() => Vec::new(),
+        Ok(lines) => {
+            let head = format!("Last lines of stderr of rank {} ({}):\n", root.exit.rank, path.display());
+            [head.as_bytes(), &lines, b"\n"].concat()
+        }
+        Err(error) => format!("{} cannot be read: {error}\n", path.display()).into_bytes(),
+    }
+}
+
+fn stopped(signal: i32) -> u8 {
+    console::tell(format!("SignalException: Process {} got signal: {signal}\n", std::process::id()).as_bytes());
+    FAILED
+}
+
+/// Tells of what takes time or was not asked for.
+fn narrator() -> impl FnMut(&Notice) {
+    let mut is_stopping = false;
+    move |notice| match notice {
+        Notice::Started { .. } => is_stopping = false,
+        Notice::Stopping { .. } => is_stopping = true,
+        Notice::Ended(exit) if !is_stopping && !exit.status.is_success() => {
+            say(&format!("rank {} (process {}) failed: {}", exit.rank, exit.pid, described(exit.status)));
+        }
+        Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
+        Notice::Ended(_) | Notice::Killing => {}
+        Notice::Outlived { .. } => say(notice),
+    }
+}
+
+fn described(status: Status) -> String {
+    match status {
+        Status::Code(code) => format!("exit code {code}"),
+        Status::Signal(signal) => format!("signal {signal} ({})", signals::name(signal).unwrap_or("without a name")),
+    }
+}
