@@ -3,6 +3,7 @@
 //! Version 2 kills by `cgroup.kill`. Version 1 is frozen first, so that nothing is born while its list is gone through.
 //! Launcher and guardian hold a lock on the folder as long as one of them lives; one that nobody holds is a leftover.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::spawn;
 
 const PREFIX: &str = "zenith-run.";
 
@@ -21,6 +24,8 @@ pub(super) struct Cgroup {
     members: OwnedFd,
     /// The folder, locked.
     held: OwnedFd,
+    /// Whether this process has killed the members by `cgroup.kill`.
+    was_killed: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +64,13 @@ impl Cgroup {
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let members = rustix::fs::openat(CWD, folder.join("cgroup.procs"), flags, Mode::empty()).ok()?;
-        Some(Self { version, folder: folder.to_owned(), members, held })
+        Some(Self { version, folder: folder.to_owned(), members, held, was_killed: Cell::new(false) })
     }
 
-    /// The folder into which a process can be forked.
+    /// The folder into which a process can be forked. Not after a kill: the kernel (seen with 6.18) compares the number of kills of
+    /// the parent's group with that of the new one and kills the newborn if they differ, so ranks enter a killed group by themselves.
     pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
-        (self.version == Version::Two).then(|| self.held.as_fd())
+        (self.version == Version::Two && !self.was_killed.get()).then(|| self.held.as_fd())
     }
 
     pub(super) fn members(&self) -> BorrowedFd<'_> {
@@ -73,6 +79,7 @@ impl Cgroup {
 
     /// Kills all members, once.
     pub(super) fn kill(&self) {
+        self.was_killed.set(true);
         kill(self.version, &self.folder);
     }
 
@@ -93,6 +100,16 @@ impl Cgroup {
 
     pub(super) fn remove(&self) {
         remove(&self.folder);
+    }
+
+    /// The number of kills that counts (see `birthplace`) is also that of the guardian's own group, which nobody can read: where
+    /// a container or an outer gang was killed before, even a new group kills what is forked into it. So it is tried.
+    pub(super) fn try_birthplace(&self) {
+        if let Some(group) = self.birthplace()
+            && !spawn::is_born_alive(group)
+        {
+            self.was_killed.set(true);
+        }
     }
 }
 
