@@ -12,7 +12,7 @@ use rustix::time::ClockId;
 use zenith_cluster::gang::{Gang, Notice, Rules};
 use zenith_cluster::worker::{Output, Worker};
 
-const TURNS: usize = 21;
+const TURNS: usize = 11;
 const WORKER: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ int main(int count, char **arguments) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.begun", arguments[1], getenv("RANK"));
     write_now(path);
-    usleep(100000);
+    usleep(500000);
     if (getenv("RANK")[0] != '0' || getenv("RANK")[1]) { pause(); }
     snprintf(path, sizeof path, "%s/ends", arguments[1]);
     write_now(path);
@@ -84,6 +84,10 @@ struct Turn {
 }
 
 fn turn(folder: &Path, count: u32) -> Result<Turn, Box<dyn std::error::Error>> {
+    for rank in 0..count {
+        // What an earlier turn has written shall not be taken for this one's.
+        let _ = std::fs::remove_file(folder.join(format!("{rank}.begun")));
+    }
     let start = now();
     let output = Command::new(std::env::current_exe()?)
         .arg(folder)
@@ -112,7 +116,7 @@ fn turn(folder: &Path, count: u32) -> Result<Turn, Box<dyn std::error::Error>> {
     })
 }
 
-/// The launcher of one turn: its first rank fails after a tenth of a second.
+/// The launcher of one turn: its first rank fails after half a second, when all have begun.
 fn launch(folder: &Path, count: u32) -> Result<(), Box<dyn std::error::Error>> {
     let mut gang = Gang::start()?;
     let rules =

@@ -12,6 +12,8 @@ use std::time::Duration;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::spawn;
+
 const PREFIX: &str = "zenith-run.";
 
 #[derive(Debug)]
@@ -98,6 +100,16 @@ impl Cgroup {
 
     pub(super) fn remove(&self) {
         remove(&self.folder);
+    }
+
+    /// The number of kills that counts (see `birthplace`) is also that of the guardian's own group, which nobody can read: where
+    /// a container or an outer gang was killed before, even a new group kills what is forked into it. So it is tried.
+    pub(super) fn try_birthplace(&self) {
+        if let Some(group) = self.birthplace()
+            && !spawn::is_born_alive(group)
+        {
+            self.was_killed.set(true);
+        }
     }
 }
 

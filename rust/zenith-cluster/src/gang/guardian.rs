@@ -86,6 +86,9 @@ impl Guardian {
         // Only a name in `ps`.
         let _ = rustix::thread::set_name(c"zenith-guardian");
         spawn::close_at_exec()?;
+        if let Some(cgroup) = &post.cgroup {
+            cgroup.try_birthplace();
+        }
         let children = Mask::of(&[libc::SIGCHLD]).descriptor()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let read = epoll::EventFlags::IN;

@@ -16,7 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use super::cgroup::Cgroup;
 use super::messages::{Failure, Step};
@@ -72,6 +72,18 @@ fn fork_into(group: BorrowedFd<'_>) -> io::Result<Forked> {
     // SAFETY: SPAWN-1; without a stack of its own and without shared memory the child goes on as that of a fork does. What libc
     // does around its own fork is for threads and for their number, which nobody asks for before exec.
     forked(unsafe { libc::syscall(libc::SYS_clone3, &raw const wanted, size_of::<libc::clone_args>()) })
+}
+
+/// Whether a process that is forked into a group lives.
+pub(super) fn is_born_alive(group: BorrowedFd<'_>) -> bool {
+    match fork_into(group) {
+        Ok(Forked::Child) => exit(0),
+        Ok(Forked::Parent(pid)) => {
+            let ended = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+            ended.is_ok_and(|ended| ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
+        }
+        Err(_) => false,
+    }
 }
 
 fn forked(pid: libc::c_long) -> io::Result<Forked> {

@@ -178,3 +178,17 @@ fn a_rank_has_the_signals_of_a_fresh_process() {
         assert_eq!(u64::from_str_radix(set, 16).unwrap() & !theirs, 0, "{:?}", ended.lines);
     }
 }
+
+#[test]
+fn an_attempt_after_a_kill_lives_and_so_does_a_gang_within_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first attempt ends by SIGKILL, all of its control group at once; the second is a gang of its own in that group.
+    let script = format!(
+        "if mkdir {0}/$RANK; then [ $RANK = 0 ] && {{ sleep 0.2; exit 1; }}; {STUBBORN}; fi; exec {1} 1 true",
+        folder.path().display(),
+        example().display()
+    );
+    let ended = launch(&["grace=0.2", "attempts=2"], 2, &script).wait();
+    assert_eq!(count(&ended.lines, "killing"), 1, "{:?}", ended.lines);
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.lines);
+}
