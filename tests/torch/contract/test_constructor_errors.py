@@ -122,7 +122,9 @@ def test_dl_04_a_wrong_object(loader_class: Loader) -> None:
     assert text_of(loader_class, Numbers(3), TypeError, num_workers=1, multiprocessing_context=3) == expected
 
 
-@pytest.mark.parametrize("value", ["fork", "bad", 3, 0, multiprocessing.get_context("fork")], ids=["fork", "bad", "3", "0", "a context"])
+@pytest.mark.parametrize(
+    "value", ["fork", "bad", 3, 0, multiprocessing.get_context("fork")], ids=["fork", "bad", "3", "0", "one"]
+)
 def test_dl_04_without_workers(loader_class: Loader, value: Any) -> None:
     assert text_of(loader_class, Numbers(3), multiprocessing_context=value) == LONE_CONTEXT
 
