@@ -6,8 +6,8 @@ use zenith_data::{Error, Result};
 /// and of a photograph's codes less than one in a hundred is longer.
 pub(super) const LOOKUP_BITS: u32 = 10;
 
-/// Bits of which all whole codes are passed over at once where values are not wanted.
-pub(super) const SKIP_BITS: u32 = 11;
+/// Bits of which all codes are passed over at once where values are not wanted.
+pub(super) const SKIP_BITS: u32 = 12;
 
 /// `Entry::advance` of the code that ends a block: beyond any position that a run can reach.
 pub(super) const END_OF_BLOCK: usize = 128;
@@ -97,34 +97,34 @@ impl Entry {
     }
 }
 
-/// Codes that are passed over together.
+/// Codes that are passed over together, with their values; the last value may reach beyond the bits that were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skip(u16);
 
 impl Skip {
-    /// Not even one code with its value fits.
-    #[inline(always)]
-    pub(super) fn is_none(self) -> bool {
-        self.0 == 0
-    }
+    /// Not even one whole code: a place behind any in a block.
+    const NONE: Self = Self(64 << 8);
 
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.0 & 0xF)
+        u32::from(self.0 & 0x3F)
     }
 
     /// The last of the codes ends the block.
     #[inline(always)]
     pub(super) fn ends_block(self) -> bool {
-        self.0 & 0x10 != 0
+        self.0 & 0x40 != 0
     }
 
-    /// Coefficients passed over, without those that the end of a block stands for.
+    /// Coefficients passed over, without those that the end of a block stands for; 64 if there is no whole code.
     #[inline(always)]
     pub(super) fn advance(self) -> usize {
         usize::from(self.0 >> 8)
     }
 }
+
+/// What is passed over for each value of the next bits.
+pub(super) type Skips = [Skip; 1 << SKIP_BITS];
 
 /// A table as it is looked up. Building one takes microseconds, and most files have the same ones: it is built anew only when
 /// the definition differs from the last.
@@ -132,7 +132,7 @@ impl Skip {
 pub(super) struct Table {
     definition: Option<Definition>,
     lookup: Box<[Entry; 1 << LOOKUP_BITS]>,
-    skip: Option<Box<[Skip; 1 << SKIP_BITS]>>,
+    skip: Option<Box<Skips>>,
     /// For each length: one more than the largest code, as 16 bits; and what to add to a code to find its value.
     ends: [u32; 17],
     offsets: [i32; 17],
@@ -170,16 +170,38 @@ impl Table {
         self.definition = Some(definition.clone());
     }
 
-    /// Makes ready for passing over values.
-    pub(super) fn prepare_skip(&mut self) {
-        let lookup = &self.lookup;
-        self.skip.get_or_insert_with(|| {
-            let mut skip = Box::new([Skip(0); 1 << SKIP_BITS]);
-            for (bits, skip) in skip.iter_mut().enumerate() {
-                *skip = skip_of(lookup, bits);
+    /// Makes ready for passing over values. Of a DC table one code is passed over at a time.
+    pub(super) fn prepare_skip(&mut self, of_dc: bool) {
+        if self.skip.is_none() {
+            let mut skips = Box::new([Skip::NONE; 1 << SKIP_BITS]);
+            for (bits, skip) in skips.iter_mut().enumerate() {
+                *skip = self.skip_of(bits as u64, of_dc);
             }
-            skip
-        });
+            self.skip = Some(skips);
+        }
+    }
+
+    fn skip_of(&self, bits: u64, of_dc: bool) -> Skip {
+        let (mut taken, mut advance, mut ends) = (0, 0, false);
+        while taken < SKIP_BITS && !ends {
+            let window = bits << (64 - SKIP_BITS + taken);
+            let Some(entry) = self.any_entry(window) else { break };
+            if taken + entry.code_bits() > SKIP_BITS {
+                break;
+            }
+            if of_dc {
+                return Skip(entry.total_bits() as u16 | 1 << 8);
+            }
+            ends = entry.advance() == END_OF_BLOCK;
+            if !ends {
+                if advance + entry.advance() + 1 > 63 {
+                    break;
+                }
+                advance += entry.advance() + 1;
+            }
+            taken += entry.total_bits();
+        }
+        if taken == 0 { Skip::NONE } else { Skip(taken as u16 | u16::from(ends) << 6 | (advance as u16) << 8) }
     }
 
     /// The entry of the code that `window` begins with.
@@ -189,8 +211,14 @@ impl Table {
     }
 
     #[inline(always)]
-    pub(super) fn skips(&self) -> Option<&[Skip; 1 << SKIP_BITS]> {
+    pub(super) fn skips(&self) -> Option<&Skips> {
         self.skip.as_deref()
+    }
+
+    /// The entry of a code of any length.
+    fn any_entry(&self, window: u64) -> Option<Entry> {
+        let entry = self.entry(window);
+        if entry.is_none() { self.long_entry(window) } else { Some(entry) }
     }
 
     /// The entry of a code that is longer than `LOOKUP_BITS`; none if there is no such code.
@@ -201,26 +229,6 @@ impl Table {
         let place = (bits >> (16 - length)) as i32 + self.offsets[length as usize];
         let value = self.definition.as_ref()?.values.get(usize::try_from(place).ok()?)?;
         Some(Entry::new(length, *value))
-    }
-}
-
-fn skip_of(lookup: &[Entry; 1 << LOOKUP_BITS], bits: usize) -> Skip {
-    let mut left = SKIP_BITS;
-    let mut advance = 0;
-    loop {
-        // What is left of the bits, at the top of a lookup's index; a code is known only if all of it and its value is there.
-        let window = bits << (SKIP_BITS - left) & ((1 << SKIP_BITS) - 1);
-        let entry = lookup[window >> (SKIP_BITS - LOOKUP_BITS)];
-        let fits = !entry.is_none() && entry.total_bits() <= left;
-        if !fits || advance + entry.advance() + 1 > 63 {
-            let ends = fits && entry.advance() == END_OF_BLOCK;
-            if ends {
-                left -= entry.total_bits();
-            }
-            return Skip((SKIP_BITS - left) as u16 | u16::from(ends) << 4 | (advance as u16) << 8);
-        }
-        left -= entry.total_bits();
-        advance += entry.advance() + 1;
     }
 }
 

@@ -51,7 +51,7 @@ impl<'a> Sequential<'a> {
         let only_dc = |known: &ScanComponent| plan.components[known.index].block == 1;
         for known in &scan.components {
             if skips || only_dc(known) {
-                ac[known.ac_table].prepare_skip();
+                ac[known.ac_table].prepare_skip(false);
             }
         }
         let ac = &*ac;
