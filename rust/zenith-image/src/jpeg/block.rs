@@ -88,7 +88,7 @@ fn skip_over(bits: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -
         if place + skip.advance() <= 63 {
             place += skip.advance();
             bits.take(skip.bits());
-            if skip.ends_block() {
+            if skip.turns() {
                 return Ok(());
             }
             continue;

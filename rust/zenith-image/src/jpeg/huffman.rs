@@ -98,28 +98,38 @@ impl Entry {
 }
 
 /// Codes that are passed over together, with their values; the last value may reach beyond the bits that were looked at.
+///
+/// From the lowest bit: coefficients passed over, bits, and whether what follows is of another table: behind the end of a
+/// block, and behind the one code of a DC table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skip(u16);
 
 impl Skip {
-    /// Not even one whole code: a place behind any in a block.
-    const NONE: Self = Self(64 << 8);
+    /// Not even one whole code: more coefficients than there are.
+    const NONE: Self = Self(64);
+    const TURNS: u16 = 1 << 15;
 
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.0 & 0x3F)
+        u32::from(self.0 >> 8) & 0x3F
     }
 
     /// The last of the codes ends the block.
     #[inline(always)]
-    pub(super) fn ends_block(self) -> bool {
-        self.0 & 0x40 != 0
+    pub(super) fn turns(self) -> bool {
+        self.0 & Self::TURNS != 0
     }
 
     /// Coefficients passed over, without those that the end of a block stands for; 64 if there is no whole code.
     #[inline(always)]
     pub(super) fn advance(self) -> usize {
-        usize::from(self.0 >> 8)
+        usize::from(self.0 & 0xFF)
+    }
+
+    /// Bits times 256, and coefficients.
+    #[inline(always)]
+    pub(super) fn step(self) -> u64 {
+        u64::from(self.0 & !Self::TURNS)
     }
 }
 
@@ -190,7 +200,7 @@ impl Table {
                 break;
             }
             if of_dc {
-                return Skip(entry.total_bits() as u16 | 1 << 8);
+                return Skip((entry.total_bits() as u16) << 8 | Skip::TURNS);
             }
             ends = entry.advance() == END_OF_BLOCK;
             if !ends {
@@ -201,7 +211,7 @@ impl Table {
             }
             taken += entry.total_bits();
         }
-        if taken == 0 { Skip::NONE } else { Skip(taken as u16 | u16::from(ends) << 6 | (advance as u16) << 8) }
+        if taken == 0 { Skip::NONE } else { Skip(advance as u16 | (taken as u16) << 8 | u16::from(ends) << 15) }
     }
 
     /// The entry of the code that `window` begins with.
@@ -216,7 +226,7 @@ impl Table {
     }
 
     /// The entry of a code of any length.
-    fn any_entry(&self, window: u64) -> Option<Entry> {
+    pub(super) fn any_entry(&self, window: u64) -> Option<Entry> {
         let entry = self.entry(window);
         if entry.is_none() { self.long_entry(window) } else { Some(entry) }
     }
