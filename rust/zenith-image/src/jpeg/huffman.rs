@@ -43,6 +43,17 @@ impl Definition {
         values[..total].copy_from_slice(listed);
         Ok((Self { counts: *counts, values }, rest))
     }
+
+    /// Length, code and symbol of each, the shortest first.
+    fn codes(&self) -> impl Iterator<Item = (u32, u32, u8)> {
+        let lengths = (1..=16u32).zip(&self.counts).flat_map(|(length, &count)| (0..count).map(move |_| length));
+        let mut code = (0, 0);
+        lengths.zip(&self.values).map(move |(length, &symbol)| {
+            let this = code.1 << (length - code.0);
+            code = (length, this + 1);
+            (length, this, symbol)
+        })
+    }
 }
 
 /// What a code means: a run of zeros and a value of `size` bits that follow the code.
@@ -107,7 +118,13 @@ pub(super) struct Skip(u16);
 impl Skip {
     /// Not even one whole code: more coefficients than there are.
     const NONE: Self = Self(64);
+    const NOTHING: Self = Self(0);
     const TURNS: u16 = 1 << 15;
+
+    /// This one code, and then others; a code that would lead beyond a block is left to those who know the place in it.
+    fn and(self, others: Self) -> Self {
+        if self.advance() + others.advance() > 63 { self } else { Self(self.0 + others.0) }
+    }
 
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
@@ -183,35 +200,8 @@ impl Table {
     /// Makes ready for passing over values. Of a DC table one code is passed over at a time.
     pub(super) fn prepare_skip(&mut self, of_dc: bool) {
         if self.skip.is_none() {
-            let mut skips = Box::new([Skip::NONE; 1 << SKIP_BITS]);
-            for (bits, skip) in skips.iter_mut().enumerate() {
-                *skip = self.skip_of(bits as u64, of_dc);
-            }
-            self.skip = Some(skips);
+            self.skip = self.definition.as_ref().map(|definition| skips_of(definition, of_dc));
         }
-    }
-
-    fn skip_of(&self, bits: u64, of_dc: bool) -> Skip {
-        let (mut taken, mut advance, mut ends) = (0, 0, false);
-        while taken < SKIP_BITS && !ends {
-            let window = bits << (64 - SKIP_BITS + taken);
-            let Some(entry) = self.any_entry(window) else { break };
-            if taken + entry.code_bits() > SKIP_BITS {
-                break;
-            }
-            if of_dc {
-                return Skip((entry.total_bits() as u16) << 8 | Skip::TURNS);
-            }
-            ends = entry.advance() == END_OF_BLOCK;
-            if !ends {
-                if advance + entry.advance() + 1 > 63 {
-                    break;
-                }
-                advance += entry.advance() + 1;
-            }
-            taken += entry.total_bits();
-        }
-        if taken == 0 { Skip::NONE } else { Skip(advance as u16 | (taken as u16) << 8 | u16::from(ends) << 15) }
     }
 
     /// The entry of the code that `window` begins with.
@@ -240,6 +230,42 @@ impl Table {
         let value = self.definition.as_ref()?.values.get(usize::try_from(place).ok()?)?;
         Some(Entry::new(length, *value))
     }
+}
+
+/// Files that bring tables of their own are many, so these are put together from those for fewer bits: what follows a code
+/// is what is known of the bits behind it.
+fn skips_of(definition: &Definition, of_dc: bool) -> Box<Skips> {
+    // One table behind the other: that for n bits begins at 2ⁿ.
+    let mut all = vec![Skip::NOTHING; 2 << SKIP_BITS];
+    for known in if of_dc { SKIP_BITS } else { 1 }..=SKIP_BITS {
+        let (fewer, skips) = all.split_at_mut(1 << known);
+        let codes = definition.codes().take_while(|(length, ..)| *length <= known);
+        for (length, code, symbol) in codes {
+            let (entry, beyond) = (Entry::new(length, symbol), known - length);
+            let skips = &mut skips[(code << beyond) as usize..][..1 << beyond];
+            let turns = of_dc || entry.advance() == END_OF_BLOCK;
+            let bits = (entry.total_bits() as u16) << 8;
+            if turns {
+                skips.fill(Skip(bits | Skip::TURNS));
+                continue;
+            }
+            let own = Skip(bits | (entry.advance() + 1) as u16);
+            let left = known.saturating_sub(entry.total_bits());
+            let others = &fewer[1 << left..2 << left];
+            for skips in skips.chunks_mut(others.len()) {
+                for (skip, others) in skips.iter_mut().zip(others) {
+                    *skip = own.and(*others);
+                }
+            }
+        }
+    }
+    let mut skips = Box::new([Skip::NONE; 1 << SKIP_BITS]);
+    for (skip, known) in skips.iter_mut().zip(&all[1 << SKIP_BITS..]) {
+        if *known != Skip::NOTHING {
+            *skip = *known;
+        }
+    }
+    skips
 }
 
 #[cfg(test)]
