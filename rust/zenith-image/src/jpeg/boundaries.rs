@@ -16,7 +16,7 @@ use super::frame::MCU_BLOCKS_MAX;
 use super::huffman::{END_OF_BLOCK, SKIP_BITS, Skips, Table};
 
 /// Readers that run at once.
-const READERS: usize = 4;
+const READERS: usize = 3;
 
 /// Blocks of a part, about.
 const PART_BLOCKS: usize = 8192;
@@ -140,7 +140,6 @@ impl Boundaries {
             left.retain(|reader| reader.goes_on());
             match &mut left[..] {
                 [] => return,
-                [a, b, c, d] => together(bytes, tables, [a, b, c, d]),
                 [a, b, c] => together(bytes, tables, [a, b, c]),
                 [a, b] => together(bytes, tables, [a, b]),
                 [a, ..] => together(bytes, tables, [a]),
@@ -269,7 +268,7 @@ impl State {
             let turn = self.turn % TURNS;
             let skip = tables.skips[turn][(window >> (64 - SKIP_BITS)) as usize];
             let at = self.at + skip.step();
-            if at & 0xC0 != 0 {
+            if at & 0x40 != 0 {
                 return self.single(window, tables, notes);
             }
             window = window.wrapping_shl(skip.bits());

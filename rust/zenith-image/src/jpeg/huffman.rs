@@ -110,8 +110,8 @@ impl Entry {
 
 /// Codes that are passed over together, with their values; the last value may reach beyond the bits that were looked at.
 ///
-/// From the lowest bit: coefficients passed over, bits, and whether what follows is of another table: behind the end of a
-/// block, and behind the one code of a DC table.
+/// From the lowest bit: coefficients passed over, of 7 bits; whether what follows is of another table (behind the end of a
+/// block, and behind the one code of a DC table); bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skip(u16);
 
@@ -119,7 +119,7 @@ impl Skip {
     /// Not even one whole code: more coefficients than there are.
     const NONE: Self = Self(64);
     const NOTHING: Self = Self(0);
-    const TURNS: u16 = 1 << 15;
+    const TURNS: u16 = 1 << 7;
 
     /// This one code, and then others; a code that would lead beyond a block is left to those who know the place in it.
     fn and(self, others: Self) -> Self {
@@ -128,10 +128,10 @@ impl Skip {
 
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.0 >> 8) & 0x3F
+        u32::from(self.0 >> 8)
     }
 
-    /// The last of the codes ends the block.
+    /// What follows is of another table.
     #[inline(always)]
     pub(super) fn turns(self) -> bool {
         self.0 & Self::TURNS != 0
@@ -140,13 +140,13 @@ impl Skip {
     /// Coefficients passed over, without those that the end of a block stands for; 64 if there is no whole code.
     #[inline(always)]
     pub(super) fn advance(self) -> usize {
-        usize::from(self.0 & 0xFF)
+        usize::from(self.0 & 0x7F)
     }
 
-    /// Bits times 256, and coefficients.
+    /// Bits times 256, 128 if it turns, and coefficients.
     #[inline(always)]
     pub(super) fn step(self) -> u64 {
-        u64::from(self.0 & !Self::TURNS)
+        self.0.into()
     }
 }
 
