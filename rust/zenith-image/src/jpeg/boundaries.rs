@@ -16,19 +16,19 @@ use super::frame::MCU_BLOCKS_MAX;
 use super::huffman::{END_OF_BLOCK, SKIP_BITS, Skips, Table};
 
 /// Readers that run at once.
-const READERS: usize = 3;
+pub(super) const READERS: usize = 3;
 
 /// Blocks of a part, about.
 const PART_BLOCKS: usize = 8192;
 
 /// Parts of fewer bits are not worth the beginning of a reader.
-const PART_BITS_MIN: usize = 8 * 8192;
+pub(super) const PART_BITS_MIN: usize = 8 * 8192;
 
 /// Looks for two times as many codes before it is asked whether a reader is done.
-const ROUND: usize = 16;
+const ROUND: usize = 32;
 
 /// Tables in turn: enough for a round wherever in an MCU it begins.
-const TURNS: usize = 64;
+const TURNS: usize = 128;
 const _: () = assert!(2 * MCU_BLOCKS_MAX + 2 * ROUND < TURNS);
 
 /// The tables of the blocks of an MCU, again and again: for each block that of the DC and that of the other codes.
@@ -67,18 +67,15 @@ pub(super) struct Boundaries {
 #[derive(Debug, Default)]
 struct Reader {
     state: State,
-    /// Turns to another table so far.
-    count: usize,
     /// Where it may stop, in bits.
     end: usize,
     /// The first reader, and those that it met: bits without a meaning are its end.
     certain: bool,
-    /// Where it was at each turn, from `FRONT` on.
+    /// Where it began, and where it was at each turn to another table, in bits.
     starts: Vec<u32>,
+    /// How many of these are enough.
+    starts_max: usize,
 }
-
-/// Room before the first of `Reader::starts`, so that a round may count its turns from the beginning of an MCU.
-const FRONT: usize = 2 * MCU_BLOCKS_MAX;
 
 /// What the next step depends on.
 #[derive(Debug, Default, Clone, Copy)]
@@ -91,7 +88,7 @@ struct State {
     lost: bool,
 }
 
-/// Where the turns of a round are noted.
+/// Where the turns of a round are noted, by their number; the room of the first is not used.
 type Notes = [u32; TURNS + 1];
 
 impl Boundaries {
@@ -122,11 +119,11 @@ impl Boundaries {
         let Some(bytes) = data.bytes().get(from / 8..).filter(|_| part >= PART_BITS_MIN) else { return };
         self.base = from & !7;
         for (number, reader) in self.readers.iter_mut().enumerate() {
-            // Twice as many blocks as there are in the mean; with more the reader ends early.
-            reader.starts.resize(FRONT + 4 * blocks + 2 * TURNS, 0);
             let first = from - self.base + number * part;
             reader.begin(first);
             (reader.end, reader.certain) = (first + part, number == 0);
+            // Twice as many blocks as there are in the mean; with more the reader ends early.
+            reader.starts_max = 4 * blocks;
         }
         self.run(bytes, tables);
         self.join(bytes, tables);
@@ -155,22 +152,22 @@ impl Boundaries {
         let mut from = 0;
         for next in others {
             if let Some((own, theirs)) = meet(bytes, tables, current, next) {
-                self.found.extend_from_slice(&current.turns()[from..own]);
+                self.found.extend_from_slice(&current.starts[from..own]);
                 (current, from) = (next, theirs);
                 current.certain = true;
             }
         }
-        self.found.extend_from_slice(&current.turns()[from..]);
+        self.found.extend_from_slice(&current.starts[from..]);
     }
 }
 
 /// Takes `current` on until it is in a state that `next` was in: the number of that turn for both.
 #[inline(always)]
 fn meet(bytes: &[u8], tables: &McuTables<'_>, current: &mut Reader, next: &Reader) -> Option<(usize, usize)> {
-    let others = next.turns();
-    let (mut own, mut theirs) = (current.turns().partition_point(|&start| start < others[0]), 0);
+    let others = &next.starts;
+    let (mut own, mut theirs) = (current.starts.partition_point(|&start| start < others[0]), 0);
     loop {
-        while own > current.count {
+        while own >= current.starts.len() {
             current.end = current.state.bits() + 1;
             if !current.goes_on() {
                 return None;
@@ -180,7 +177,7 @@ fn meet(bytes: &[u8], tables: &McuTables<'_>, current: &mut Reader, next: &Reade
                 return None;
             }
         }
-        let start = current.turns()[own];
+        let start = current.starts[own];
         while *others.get(theirs)? < start {
             theirs += 1;
         }
@@ -194,16 +191,16 @@ fn meet(bytes: &[u8], tables: &McuTables<'_>, current: &mut Reader, next: &Reade
 /// Lets readers take turns until one of them is done.
 #[inline(always)]
 fn together<const N: usize>(bytes: &[u8], tables: &McuTables<'_>, mut readers: [&mut Reader; N]) {
+    let mut notes = [[0; TURNS + 1]; N];
     while readers.iter().all(|reader| reader.goes_on()) {
         let mut states = readers.each_ref().map(|reader| reader.state);
-        let mut notes = readers.each_mut().map(|reader| reader.notes());
         for _ in 0..ROUND {
             for (state, notes) in states.iter_mut().zip(&mut notes) {
                 state.step(bytes, tables, notes);
             }
         }
-        for (reader, state) in readers.iter_mut().zip(states) {
-            reader.end_round(state, tables.period);
+        for ((reader, state), notes) in readers.iter_mut().zip(states).zip(&notes) {
+            reader.end_round(state, notes, tables.period);
         }
     }
 }
@@ -212,30 +209,18 @@ impl Reader {
     /// At a bit, as if an MCU began there.
     fn begin(&mut self, bit: usize) {
         self.state = State { at: (bit as u64) << 8 | 1, turn: 0, lost: false };
-        self.count = 0;
-        self.starts[FRONT] = bit as u32;
+        self.starts.clear();
+        self.starts.push(bit as u32);
     }
 
     #[inline(always)]
     fn goes_on(&self) -> bool {
-        self.state.bits() < self.end && FRONT + self.count + TURNS < self.starts.len()
-    }
-
-    /// Where it was at each turn; the last may be where it is now.
-    fn turns(&self) -> &[u32] {
-        &self.starts[FRONT..=FRONT + self.count]
-    }
-
-    /// Room for the turns of a round.
-    #[inline(always)]
-    fn notes(&mut self) -> &mut Notes {
-        let first = FRONT + self.count - self.state.turn;
-        self.starts[first..].first_chunk_mut().unwrap()
+        self.state.bits() < self.end && self.starts.len() < self.starts_max
     }
 
     #[inline(always)]
-    fn end_round(&mut self, state: State, period: usize) {
-        self.count += state.turn - self.state.turn;
+    fn end_round(&mut self, state: State, notes: &Notes, period: usize) {
+        self.starts.extend_from_slice(notes.get(self.state.turn + 1..=state.turn).unwrap_or_default());
         self.state = State { turn: state.turn % period, ..state };
         if state.lost {
             self.begin_again();

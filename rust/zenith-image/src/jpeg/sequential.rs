@@ -58,7 +58,9 @@ impl<'a> Sequential<'a> {
                 ac[known.ac_table].prepare_skip(false);
             }
         }
-        let ahead = cursor.interval == 0 && scan.components.iter().any(only_dc);
+        // Blocks of which little is wanted are found ahead; others are found as fast by reading them.
+        let rows_ahead = if scan.components.iter().any(only_dc) { plan.rows.end } else { plan.rows.start };
+        let ahead = cursor.interval == 0 && rows_ahead > 0 && Ahead::is_worth(&cursor);
         if ahead {
             for known in &scan.components {
                 dc[known.dc_table].prepare_skip(true);
@@ -90,7 +92,7 @@ impl<'a> Sequential<'a> {
             return Err(Error::corrupt(message).at_offset(scan.data as u64));
         }
         let tables = McuTables::new(blocks.iter().map(|block: &McuBlock<'_>| (block.dc, block.ac))).filter(|_| ahead);
-        let counts = (blocks.len(), frame.mcus_wide * frame.mcus_high, frame.mcus_wide * plan.rows.end);
+        let counts = (blocks.len(), frame.mcus_wide * frame.mcus_high, frame.mcus_wide * rows_ahead);
         let ahead = tables.map(|tables| Ahead::new(boundaries, tables, counts, &cursor));
         let first = cursor.jump(plan.rows.start * frame.mcus_wide + plan.columns.start)?;
         Ok(Self {
