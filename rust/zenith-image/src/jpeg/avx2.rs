@@ -91,7 +91,8 @@ fn sixteenth(block: &Block, factors: &Factors) -> [[u8; 2]; 2] {
             |from: &[i16; 64]| _mm256_cvtepi16_epi32(bytemuck::cast::<[i16; 8], __m128i>(from.as_chunks::<8>().0[row]));
         _mm256_mullo_epi32(load(block), load(factors))
     };
-    let odd = add(add(times(row(7), -C0_720), times(row(5), C0_850)), add(times(row(3), -C1_272), times(row(1), C3_624)));
+    let odd =
+        add(add(times(row(7), -C0_720), times(row(5), C0_850)), add(times(row(3), -C1_272), times(row(1), C3_624)));
     let even = add(_mm256_slli_epi32::<15>(row(0)), _mm256_set1_epi32(1 << 12));
     let descale = |x: __m256i| _mm256_srai_epi32::<13>(x);
     let (upper, lower) = (descale(add(even, odd)), descale(_mm256_sub_epi32(even, odd)));

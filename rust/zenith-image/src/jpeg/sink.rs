@@ -50,13 +50,6 @@ impl<'a, K: Kernels> Sink<'a, K> {
                     block[0] = 0;
                     return;
                 }
-                2 if end <= 1 && i16::try_from(i32::from(block[0]) * i32::from(factors[0])).is_ok() => {
-                    let sample = idct::flat(block[0], factors[0]);
-                    area[..2].fill(sample);
-                    area[target.stride..][..2].fill(sample);
-                    block[0] = 0;
-                    return;
-                }
                 2 => {
                     let [upper, lower] = self.kernels.sixteenth(block, factors);
                     area[..2].copy_from_slice(&upper);
