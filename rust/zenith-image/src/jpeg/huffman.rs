@@ -295,6 +295,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_over_at_once_are_the_codes_one_after_the_other() {
+        // The lengths that most files have, with short codes for what is frequent.
+        let mut bytes = vec![0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125];
+        bytes.extend([1, 2, 3, 0, 4, 0x11, 5, 0x12, 0x21, 0x31, 0x41, 6, 0xF0, 0xE1, 0x13]);
+        bytes.extend((0x14..=0xFF).filter(|symbol| (1..=10).contains(&(symbol & 15))).take(147));
+        let (definition, rest) = Definition::read(&bytes, false).unwrap();
+        assert!(rest.is_empty());
+        let mut table = Table::default();
+        table.prepare(&definition);
+        table.prepare_skip(false);
+        let skips = table.skips().unwrap();
+        let mut several = 0;
+        for (bits, skip) in skips.iter().enumerate() {
+            let window = (bits as u64) << (64 - SKIP_BITS) | 0x5A5A_5A5A_5A5A;
+            let (mut taken, mut advance, mut turns, mut codes) = (0, 0, false, 0);
+            while taken < SKIP_BITS && !turns {
+                let Some(entry) = table.any_entry(window << taken) else { break };
+                if taken + entry.code_bits() > SKIP_BITS {
+                    break;
+                }
+                turns = entry.advance() == END_OF_BLOCK;
+                advance += if turns { 0 } else { entry.advance() + 1 };
+                taken += entry.total_bits();
+                codes += 1;
+            }
+            match codes {
+                0 => assert_eq!(*skip, Skip::NONE),
+                _ => assert_eq!((skip.bits(), skip.advance(), skip.turns()), (taken, advance, turns), "{bits:012b}"),
+            }
+            several += usize::from(codes > 1);
+        }
+        assert!(several > 2000, "{several}");
+    }
+
+    #[test]
     fn definitions_that_cannot_be_are_refused() {
         let mut bytes = vec![0u8; 16];
         bytes[0] = 3;
