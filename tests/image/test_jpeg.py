@@ -108,6 +108,19 @@ def test_reduced(photographs, written, decoded, expected, sampling: str, progres
             np.testing.assert_array_equal(decoded(data, reduce=reduce), expected(data, reduce=reduce))
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("optimize", [False, True])
+def test_large_pictures(photographs, written, decoded, expected, sampling: str, optimize: bool) -> None:
+    """Large enough for scans to be read at several places at once."""
+    mosaic = Image.new("RGB", (1603, 1205))
+    for tile in range(16):
+        mosaic.paste(photographs[tile % len(photographs)], (tile % 4 * 401, tile // 4 * 302))
+    data = written(mosaic, quality=93, subsampling=sampling, optimize=optimize)
+    assert len(data) > 300_000
+    np.testing.assert_array_equal(decoded(data, reduce=8), expected(data, reduce=8))
+    np.testing.assert_array_equal(decoded(data, region=[777, 901, 60, 50]), expected(data)[901:951, 777:837])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())
 def test_a_region_is_a_part_of_the_whole(photograph, written, decoded, draw: st.DataObject) -> None:

@@ -39,6 +39,12 @@ impl Kernels for Avx2 {
     }
 
     #[inline(always)]
+    fn sixteenth(self, block: &Block, factors: &Factors) -> [[u8; 2]; 2] {
+        // SAFETY: SIMD-1, `self` exists.
+        unsafe { sixteenth(block, factors) }
+    }
+
+    #[inline(always)]
     fn ycc_to_rgb(self, y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         // SAFETY: SIMD-1, `self` exists.
         unsafe { ycc_to_rgb(y, cb, cr, out) }
@@ -73,6 +79,32 @@ fn transform_pair(blocks: &[Block; 2], factors: [&Factors; 2], samples: &mut [u8
             lower[..8].copy_from_slice(&_mm_extract_epi64::<1>(half).to_le_bytes());
         }
     }
+}
+
+/// The reduced transform of `idct`, whose sums wrap as these do: all columns at once, then both rows.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn sixteenth(block: &Block, factors: &Factors) -> [[u8; 2]; 2] {
+    let times = |x: __m256i, factor: i32| _mm256_mullo_epi32(x, _mm256_set1_epi32(factor));
+    let add = |a: __m256i, b: __m256i| _mm256_add_epi32(a, b);
+    let row = |row: usize| {
+        let load =
+            |from: &[i16; 64]| _mm256_cvtepi16_epi32(bytemuck::cast::<[i16; 8], __m128i>(from.as_chunks::<8>().0[row]));
+        _mm256_mullo_epi32(load(block), load(factors))
+    };
+    let odd =
+        add(add(times(row(7), -C0_720), times(row(5), C0_850)), add(times(row(3), -C1_272), times(row(1), C3_624)));
+    let even = add(_mm256_slli_epi32::<15>(row(0)), _mm256_set1_epi32(1 << 12));
+    let descale = |x: __m256i| _mm256_srai_epi32::<13>(x);
+    let (upper, lower) = (descale(add(even, odd)), descale(_mm256_sub_epi32(even, odd)));
+    let weights = _mm256_setr_epi32(0, C3_624, 0, -C1_272, 0, C0_850, 0, -C0_720);
+    let pairs = _mm256_hadd_epi32(_mm256_mullo_epi32(upper, weights), _mm256_mullo_epi32(lower, weights));
+    let fours = _mm256_hadd_epi32(pairs, pairs);
+    let odd = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours));
+    let samples = |first: __m256i, odd: i32| {
+        let even = (_mm256_cvtsi256_si32(first) << 15).wrapping_add(1 << 19);
+        [even.wrapping_add(odd), even.wrapping_sub(odd)].map(|value| ((value >> 20) + 128).clamp(0, 255) as u8)
+    };
+    [samples(upper, _mm_cvtsi128_si32(odd)), samples(lower, _mm_extract_epi32::<1>(odd))]
 }
 
 /// One dimension of the transform, for each of 16 columns of 16-bit numbers.

@@ -21,7 +21,7 @@ pub(super) struct ScanData {
 pub(super) struct Segment {
     /// In `ScanData::bytes`.
     start: usize,
-    end: usize,
+    pub(super) end: usize,
     /// Where it begins in the file.
     source: usize,
 }
@@ -70,6 +70,10 @@ impl ScanData {
     /// Bits of all segments: what cannot be decoded from so few is refused before memory is taken for it.
     pub(super) fn bits(&self) -> u64 {
         8 * (self.bytes.len() - PADDING) as u64
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn segment(&self, index: usize) -> Option<Segment> {
@@ -134,6 +138,19 @@ pub(super) struct Bits<'a> {
 }
 
 impl Bits<'_> {
+    /// Bits from the beginning of the data.
+    pub(super) fn position(&self) -> usize {
+        self.state.bits_read()
+    }
+
+    /// Goes on at that position.
+    #[inline(always)]
+    pub(super) fn seek(&mut self, position: usize) {
+        self.state = BitPosition { buffer: 0, count: 0, next: (position >> 3) as u32 };
+        self.refill();
+        self.take(position as u32 & 7);
+    }
+
     /// Makes at least 56 bits ready. Behind the end they are zeros.
     ///
     /// Without a branch: as many whole bytes are counted as fit, and the bits of the next that fit by part are there

@@ -1,7 +1,7 @@
 //! One block of a sequential scan: the loop in which a picture spends most of its time.
 
 use super::bits::Bits;
-use super::huffman::{END_OF_BLOCK, Entry, Table};
+use super::huffman::{END_OF_BLOCK, Entry, SKIP_BITS, Table};
 use super::markers::ZIGZAG;
 
 /// The coefficients of a block, in the order of rows.
@@ -83,12 +83,12 @@ fn skip_over(bits: &mut Bits<'_>, dc: &Table, ac: &Table, predictor: &mut i32) -
     let Some(skips) = ac.skips() else { return Err(Meaningless) };
     let mut place = 1;
     loop {
-        let skip = skips[(bits.window() >> (64 - super::huffman::SKIP_BITS)) as usize];
+        let skip = skips[(bits.window() >> (64 - SKIP_BITS)) as usize];
         bits.refill();
-        if !skip.is_none() && place + skip.advance() <= 63 {
+        if place + skip.advance() <= 63 {
             place += skip.advance();
             bits.take(skip.bits());
-            if skip.ends_block() {
+            if skip.turns() {
                 return Ok(());
             }
             continue;

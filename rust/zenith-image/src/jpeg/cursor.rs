@@ -17,13 +17,13 @@ pub(super) struct Carried {
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
     file: &'a [u8],
-    data: &'a ScanData,
-    segment: Segment,
+    pub(super) data: &'a ScanData,
+    pub(super) segment: Segment,
     /// Number of the segment.
     index: usize,
     /// MCUs until a restart marker is due.
     left: usize,
-    interval: usize,
+    pub(super) interval: usize,
     pub(super) bits: Bits<'a>,
     pub(super) carried: Carried,
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use zenith_data::{Error, Result};
 
 use super::bits::ScanData;
+use super::boundaries::Boundaries;
 use super::coefficients::Coefficients;
 use super::cursor::Cursor;
 use super::frame::{Colours, Frame};
@@ -54,6 +55,7 @@ struct Room {
     dc: [Table; 4],
     ac: [Table; 4],
     planes: Planes,
+    boundaries: Boundaries,
     coefficients: Coefficients,
     rows: Rows,
     /// Pixels before they are turned.
@@ -126,9 +128,9 @@ impl Room {
         let mut factors = [[0; 64]; 4];
         take_factors(&mut factors, frame, scan, markers)?;
         self.prepare_tables(frame, scan, markers)?;
-        let Self { data, dc, ac, planes, rows, .. } = self;
+        let Self { data, dc, ac, planes, boundaries, rows, .. } = self;
         let cursor = Cursor::new(bytes, data, markers.restart_interval)?;
-        let sequential = Sequential::new(frame, plan, scan, planes, (dc, ac), cursor)?;
+        let sequential = Sequential::new(frame, plan, scan, planes, (dc, ac), cursor, boundaries)?;
         let source = Source::Bits(Box::new(sequential));
         kernels::dispatch(Decoding { frame, plan, planes, rows, factors: &factors, source, looks, pixels })
     }

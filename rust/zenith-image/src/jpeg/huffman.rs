@@ -6,8 +6,8 @@ use zenith_data::{Error, Result};
 /// and of a photograph's codes less than one in a hundred is longer.
 pub(super) const LOOKUP_BITS: u32 = 10;
 
-/// Bits of which all whole codes are passed over at once where values are not wanted.
-pub(super) const SKIP_BITS: u32 = 11;
+/// Bits of which all codes are passed over at once where values are not wanted.
+pub(super) const SKIP_BITS: u32 = 12;
 
 /// `Entry::advance` of the code that ends a block: beyond any position that a run can reach.
 pub(super) const END_OF_BLOCK: usize = 128;
@@ -42,6 +42,17 @@ impl Definition {
         let mut values = [0; 256];
         values[..total].copy_from_slice(listed);
         Ok((Self { counts: *counts, values }, rest))
+    }
+
+    /// Length, code and symbol of each, the shortest first.
+    fn codes(&self) -> impl Iterator<Item = (u32, u32, u8)> {
+        let lengths = (1..=16u32).zip(&self.counts).flat_map(|(length, &count)| (0..count).map(move |_| length));
+        let mut code = (0, 0);
+        lengths.zip(&self.values).map(move |(length, &symbol)| {
+            let this = code.1 << (length - code.0);
+            code = (length, this + 1);
+            (length, this, symbol)
+        })
     }
 }
 
@@ -97,34 +108,50 @@ impl Entry {
     }
 }
 
-/// Codes that are passed over together.
+/// Codes that are passed over together, with their values; the last value may reach beyond the bits that were looked at.
+///
+/// From the lowest bit: coefficients passed over, of 7 bits; whether what follows is of another table (behind the end of a
+/// block, and behind the one code of a DC table); bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skip(u16);
 
 impl Skip {
-    /// Not even one code with its value fits.
-    #[inline(always)]
-    pub(super) fn is_none(self) -> bool {
-        self.0 == 0
+    /// Not even one whole code: more coefficients than there are.
+    const NONE: Self = Self(64);
+    const NOTHING: Self = Self(0);
+    const TURNS: u16 = 1 << 7;
+
+    /// This one code, and then others; a code that would lead beyond a block is left to those who know the place in it.
+    fn and(self, others: Self) -> Self {
+        if self.advance() + others.advance() > 63 { self } else { Self(self.0 + others.0) }
     }
 
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.0 & 0xF)
+        u32::from(self.0 >> 8)
     }
 
-    /// The last of the codes ends the block.
+    /// What follows is of another table.
     #[inline(always)]
-    pub(super) fn ends_block(self) -> bool {
-        self.0 & 0x10 != 0
+    pub(super) fn turns(self) -> bool {
+        self.0 & Self::TURNS != 0
     }
 
-    /// Coefficients passed over, without those that the end of a block stands for.
+    /// Coefficients passed over, without those that the end of a block stands for; 64 if there is no whole code.
     #[inline(always)]
     pub(super) fn advance(self) -> usize {
-        usize::from(self.0 >> 8)
+        usize::from(self.0 & 0x7F)
+    }
+
+    /// Bits times 256, 128 if it turns, and coefficients.
+    #[inline(always)]
+    pub(super) fn step(self) -> u64 {
+        self.0.into()
     }
 }
+
+/// What is passed over for each value of the next bits.
+pub(super) type Skips = [Skip; 1 << SKIP_BITS];
 
 /// A table as it is looked up. Building one takes microseconds, and most files have the same ones: it is built anew only when
 /// the definition differs from the last.
@@ -132,7 +159,7 @@ impl Skip {
 pub(super) struct Table {
     definition: Option<Definition>,
     lookup: Box<[Entry; 1 << LOOKUP_BITS]>,
-    skip: Option<Box<[Skip; 1 << SKIP_BITS]>>,
+    skip: Option<Box<Skips>>,
     /// For each length: one more than the largest code, as 16 bits; and what to add to a code to find its value.
     ends: [u32; 17],
     offsets: [i32; 17],
@@ -170,16 +197,11 @@ impl Table {
         self.definition = Some(definition.clone());
     }
 
-    /// Makes ready for passing over values.
-    pub(super) fn prepare_skip(&mut self) {
-        let lookup = &self.lookup;
-        self.skip.get_or_insert_with(|| {
-            let mut skip = Box::new([Skip(0); 1 << SKIP_BITS]);
-            for (bits, skip) in skip.iter_mut().enumerate() {
-                *skip = skip_of(lookup, bits);
-            }
-            skip
-        });
+    /// Makes ready for passing over values. Of a DC table one code is passed over at a time.
+    pub(super) fn prepare_skip(&mut self, of_dc: bool) {
+        if self.skip.is_none() {
+            self.skip = self.definition.as_ref().map(|definition| skips_of(definition, of_dc));
+        }
     }
 
     /// The entry of the code that `window` begins with.
@@ -189,8 +211,14 @@ impl Table {
     }
 
     #[inline(always)]
-    pub(super) fn skips(&self) -> Option<&[Skip; 1 << SKIP_BITS]> {
+    pub(super) fn skips(&self) -> Option<&Skips> {
         self.skip.as_deref()
+    }
+
+    /// The entry of a code of any length.
+    pub(super) fn any_entry(&self, window: u64) -> Option<Entry> {
+        let entry = self.entry(window);
+        if entry.is_none() { self.long_entry(window) } else { Some(entry) }
     }
 
     /// The entry of a code that is longer than `LOOKUP_BITS`; none if there is no such code.
@@ -204,24 +232,40 @@ impl Table {
     }
 }
 
-fn skip_of(lookup: &[Entry; 1 << LOOKUP_BITS], bits: usize) -> Skip {
-    let mut left = SKIP_BITS;
-    let mut advance = 0;
-    loop {
-        // What is left of the bits, at the top of a lookup's index; a code is known only if all of it and its value is there.
-        let window = bits << (SKIP_BITS - left) & ((1 << SKIP_BITS) - 1);
-        let entry = lookup[window >> (SKIP_BITS - LOOKUP_BITS)];
-        let fits = !entry.is_none() && entry.total_bits() <= left;
-        if !fits || advance + entry.advance() + 1 > 63 {
-            let ends = fits && entry.advance() == END_OF_BLOCK;
-            if ends {
-                left -= entry.total_bits();
+/// Files that bring tables of their own are many, so these are put together from those for fewer bits: what follows a code
+/// is what is known of the bits behind it.
+fn skips_of(definition: &Definition, of_dc: bool) -> Box<Skips> {
+    // One table behind the other: that for n bits begins at 2ⁿ.
+    let mut all = vec![Skip::NOTHING; 2 << SKIP_BITS];
+    for known in if of_dc { SKIP_BITS } else { 1 }..=SKIP_BITS {
+        let (fewer, skips) = all.split_at_mut(1 << known);
+        let codes = definition.codes().take_while(|(length, ..)| *length <= known);
+        for (length, code, symbol) in codes {
+            let (entry, beyond) = (Entry::new(length, symbol), known - length);
+            let skips = &mut skips[(code << beyond) as usize..][..1 << beyond];
+            let turns = of_dc || entry.advance() == END_OF_BLOCK;
+            let bits = (entry.total_bits() as u16) << 8;
+            if turns {
+                skips.fill(Skip(bits | Skip::TURNS));
+                continue;
             }
-            return Skip((SKIP_BITS - left) as u16 | u16::from(ends) << 4 | (advance as u16) << 8);
+            let own = Skip(bits | (entry.advance() + 1) as u16);
+            let left = known.saturating_sub(entry.total_bits());
+            let others = &fewer[1 << left..2 << left];
+            for skips in skips.chunks_mut(others.len()) {
+                for (skip, others) in skips.iter_mut().zip(others) {
+                    *skip = own.and(*others);
+                }
+            }
         }
-        left -= entry.total_bits();
-        advance += entry.advance() + 1;
     }
+    let mut skips = Box::new([Skip::NONE; 1 << SKIP_BITS]);
+    for (skip, known) in skips.iter_mut().zip(&all[1 << SKIP_BITS..]) {
+        if *known != Skip::NOTHING {
+            *skip = *known;
+        }
+    }
+    skips
 }
 
 #[cfg(test)]
@@ -248,6 +292,41 @@ mod tests {
         }
         assert!(table.entry(!0).is_none());
         assert_eq!(table.long_entry(!0), None);
+    }
+
+    #[test]
+    fn what_is_passed_over_at_once_are_the_codes_one_after_the_other() {
+        // The lengths that most files have, with short codes for what is frequent.
+        let mut bytes = vec![0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125];
+        bytes.extend([1, 2, 3, 0, 4, 0x11, 5, 0x12, 0x21, 0x31, 0x41, 6, 0xF0, 0xE1, 0x13]);
+        bytes.extend((0x14..=0xFF).filter(|symbol| (1..=10).contains(&(symbol & 15))).take(147));
+        let (definition, rest) = Definition::read(&bytes, false).unwrap();
+        assert!(rest.is_empty());
+        let mut table = Table::default();
+        table.prepare(&definition);
+        table.prepare_skip(false);
+        let skips = table.skips().unwrap();
+        let mut several = 0;
+        for (bits, skip) in skips.iter().enumerate() {
+            let window = (bits as u64) << (64 - SKIP_BITS) | 0x5A5A_5A5A_5A5A;
+            let (mut taken, mut advance, mut turns, mut codes) = (0, 0, false, 0);
+            while taken < SKIP_BITS && !turns {
+                let Some(entry) = table.any_entry(window << taken) else { break };
+                if taken + entry.code_bits() > SKIP_BITS {
+                    break;
+                }
+                turns = entry.advance() == END_OF_BLOCK;
+                advance += if turns { 0 } else { entry.advance() + 1 };
+                taken += entry.total_bits();
+                codes += 1;
+            }
+            match codes {
+                0 => assert_eq!(*skip, Skip::NONE),
+                _ => assert_eq!((skip.bits(), skip.advance(), skip.turns()), (taken, advance, turns), "{bits:012b}"),
+            }
+            several += usize::from(codes > 1);
+        }
+        assert!(several > 2000, "{several}");
     }
 
     #[test]

@@ -26,6 +26,14 @@ pub(super) trait Kernels: Copy {
         }
     }
 
+    /// The 2 × 2 samples of a block.
+    #[inline(always)]
+    fn sixteenth(self, block: &Block, factors: &Factors) -> [[u8; 2]; 2] {
+        let mut samples = [[0; 2]; 2];
+        idct::reduced(block, factors, 2, samples.as_flattened_mut(), 2);
+        samples
+    }
+
     /// The pixels of a row.
     #[inline(always)]
     fn ycc_to_rgb(self, y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
@@ -66,7 +74,7 @@ mod tests {
     }
 
     impl Work for Both<'_> {
-        type Output = (Vec<u8>, Vec<u8>);
+        type Output = (Vec<u8>, Vec<u8>, [[[u8; 2]; 2]; 2]);
 
         fn run<K: Kernels>(self, kernels: K) -> Self::Output {
             let mut samples = vec![0; 8 * 24];
@@ -74,7 +82,8 @@ mod tests {
             kernels.transform_pair(self.blocks, [self.factors, self.factors], &mut samples, [target(0), target(11)]);
             let mut pixels = vec![0; 3 * self.rows[0].len()];
             kernels.ycc_to_rgb(self.rows[0], self.rows[1], self.rows[2], &mut pixels);
-            (samples, pixels)
+            let small = self.blocks.each_ref().map(|block| kernels.sixteenth(block, self.factors));
+            (samples, pixels, small)
         }
     }
 

@@ -2,13 +2,16 @@
 //! without the rest of it and is exact.
 //!
 //! Pixel for pixel what libjpeg-turbo gives by default. In the order of the work: `markers` reads headers, `plan` says which
-//! MCUs a region needs, `bits` takes the scan's bytes apart, `sequential` or `progressive` decode blocks of coefficients,
-//! `sink` transforms them into the samples of `planes`, `strip` makes pixels of these while they are in the cache.
+//! MCUs a region needs, `bits` takes the scan's bytes apart, `sequential` or `progressive` decode blocks of coefficients
+//! (`boundaries` finds them faster where few are wanted), `sink` transforms them into the samples of `planes`, `strip` makes
+//! pixels of these while they are in the cache.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bits;
 mod block;
+mod boundaries;
 mod coefficients;
 pub(crate) mod colour;
 mod cursor;

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use zenith_data::{Error, Result};
 
-use super::block::{Meaningless, read_block, skip_block};
+use super::ahead::Ahead;
+use super::block::{Meaningless, read_block, read_dc, skip_block};
+use super::boundaries::{Boundaries, McuTables};
 use super::cursor::Cursor;
 use super::frame::{Frame, MCU_BLOCKS_MAX};
 use super::huffman::Table;
@@ -36,6 +38,7 @@ pub(super) struct Sequential<'a> {
     /// MCUs of the row that comes next that lie behind the cursor already.
     started: usize,
     row: usize,
+    ahead: Option<Ahead<'a>>,
 }
 
 impl<'a> Sequential<'a> {
@@ -44,17 +47,27 @@ impl<'a> Sequential<'a> {
         plan: &Plan,
         scan: &Scan,
         planes: &Planes,
-        (dc, ac): (&'a [Table; 4], &'a mut [Table; 4]),
+        (dc, ac): (&'a mut [Table; 4], &'a mut [Table; 4]),
         mut cursor: Cursor<'a>,
+        boundaries: &'a mut Boundaries,
     ) -> Result<Self> {
         let skips = plan.columns != (0..frame.mcus_wide) || plan.rows.start > 0;
         let only_dc = |known: &ScanComponent| plan.components[known.index].block == 1;
         for known in &scan.components {
             if skips || only_dc(known) {
-                ac[known.ac_table].prepare_skip();
+                ac[known.ac_table].prepare_skip(false);
             }
         }
-        let ac = &*ac;
+        // Blocks of which little is wanted are found ahead; others are found as fast by reading them.
+        let rows_ahead = if scan.components.iter().any(only_dc) { plan.rows.end } else { plan.rows.start };
+        let ahead = cursor.interval == 0 && rows_ahead > 0 && Ahead::is_worth(&cursor);
+        if ahead {
+            for known in &scan.components {
+                dc[known.dc_table].prepare_skip(true);
+                ac[known.ac_table].prepare_skip(false);
+            }
+        }
+        let (dc, ac) = (&*dc, &*ac);
         let mut blocks = Vec::with_capacity(MCU_BLOCKS_MAX);
         for (place, known) in scan.components.iter().enumerate() {
             let (component, scaled) = (&frame.components[known.index], &plan.components[known.index]);
@@ -78,6 +91,9 @@ impl<'a> Sequential<'a> {
             let message = format!("damaged JPEG: an MCU of {} blocks; there may be {MCU_BLOCKS_MAX}", blocks.len());
             return Err(Error::corrupt(message).at_offset(scan.data as u64));
         }
+        let tables = McuTables::new(blocks.iter().map(|block: &McuBlock<'_>| (block.dc, block.ac))).filter(|_| ahead);
+        let counts = (blocks.len(), frame.mcus_wide * frame.mcus_high, frame.mcus_wide * rows_ahead);
+        let ahead = tables.map(|tables| Ahead::new(boundaries, tables, counts, &cursor));
         let first = cursor.jump(plan.rows.start * frame.mcus_wide + plan.columns.start)?;
         Ok(Self {
             cursor,
@@ -87,6 +103,7 @@ impl<'a> Sequential<'a> {
             rows: plan.rows.clone(),
             started: first % frame.mcus_wide,
             row: first / frame.mcus_wide,
+            ahead,
         })
     }
 
@@ -119,10 +136,18 @@ impl<'a> Sequential<'a> {
         }
         for _ in self.columns.clone() {
             cursor.next_mcu()?;
-            for (target, block) in targets.iter_mut().zip(&self.blocks) {
+            let starts = self.ahead.as_mut().and_then(|ahead| ahead.mcu(&cursor));
+            for (number, (target, block)) in targets.iter_mut().zip(&self.blocks).enumerate() {
                 let predictor = &mut cursor.carried.predictors[block.place & 3];
+                if let Some(starts) = &starts {
+                    cursor.bits.seek(starts.of(number));
+                }
                 let read = if target.size == 1 {
-                    skip_block(&mut cursor.bits, block.dc, block.ac, predictor).map(|()| {
+                    let read = match starts {
+                        Some(_) => read_dc(&mut cursor.bits, block.dc, predictor),
+                        None => skip_block(&mut cursor.bits, block.dc, block.ac, predictor),
+                    };
+                    read.map(|()| {
                         sink.block()[0] = *predictor as i16;
                         1
                     })
@@ -134,6 +159,9 @@ impl<'a> Sequential<'a> {
                     Err(Meaningless) => return Err(cursor.error()),
                 }
                 target.at += block.step;
+            }
+            if let Some(starts) = &starts {
+                cursor.bits.seek(starts.of(self.blocks.len()));
             }
         }
         cursor.check()?;
@@ -149,11 +177,22 @@ impl<'a> Sequential<'a> {
         let mut cursor = self.cursor.clone();
         for _ in 0..mcus {
             cursor.next_mcu()?;
-            for block in &self.blocks {
+            let starts = self.ahead.as_mut().and_then(|ahead| ahead.mcu(&cursor));
+            for (number, block) in self.blocks.iter().enumerate() {
                 let predictor = &mut cursor.carried.predictors[block.place & 3];
-                if let Err(Meaningless) = skip_block(&mut cursor.bits, block.dc, block.ac, predictor) {
+                let passed = match &starts {
+                    Some(starts) => {
+                        cursor.bits.seek(starts.of(number));
+                        read_dc(&mut cursor.bits, block.dc, predictor)
+                    }
+                    None => skip_block(&mut cursor.bits, block.dc, block.ac, predictor),
+                };
+                if let Err(Meaningless) = passed {
                     return Err(cursor.error());
                 }
+            }
+            if let Some(starts) = &starts {
+                cursor.bits.seek(starts.of(self.blocks.len()));
             }
         }
         cursor.check()?;

@@ -43,7 +43,20 @@ impl<'a, K: Kernels> Sink<'a, K> {
         let place = usize::from(self.waiting.is_some());
         if target.size != 8 {
             let block = &mut self.slots[place];
-            idct::reduced(block, factors, target.size, &mut self.samples[target.at..], target.stride);
+            let area = &mut self.samples[target.at..];
+            match target.size {
+                1 => {
+                    area[0] = idct::flat(block[0], factors[0]);
+                    block[0] = 0;
+                    return;
+                }
+                2 => {
+                    let [upper, lower] = self.kernels.sixteenth(block, factors);
+                    area[..2].copy_from_slice(&upper);
+                    area[target.stride..][..2].copy_from_slice(&lower);
+                }
+                _ => idct::reduced(block, factors, target.size, area, target.stride),
+            }
             *block = [0; 64];
         } else if end <= 1 {
             let block = &mut self.slots[place];
