@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -57,7 +58,10 @@ def thread_of(pid: int, name: str) -> int:
 
 @contextmanager
 def running(name: str, command: list[str], thread_name: str) -> Iterator[Server]:
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # torch's server looks up the name of every client's address, on the thread that serves. Where that is never answered it
+    # would be some minutes until the clients are connected.
+    environment = os.environ | {"RES_OPTIONS": "timeout:1 attempts:1"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
