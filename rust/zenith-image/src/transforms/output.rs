@@ -1,4 +1,10 @@
 //! The last pass: rows of levels to their place in the output, flipped, as numbers of the wanted type, in the wanted layout.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "the instruction that fetches a line has no safe wrapper")
+)]
+
+use std::ops::Range;
 
 use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
@@ -30,11 +36,31 @@ pub(super) struct Output<'a> {
 
 impl Output<'_> {
     pub(super) fn row(&self, y: usize, levels: &[u8], into: &mut [u8]) {
+        // While the next row is computed, its place is on its way into the cache: a batch is larger than that, and a row shorter
+        // than what the processor's own prefetcher needs to see.
+        if y + 1 < self.height {
+            self.places(y + 1).for_each(|place| fetch(&into[place]));
+        }
         match self.table {
             Table::Levels => self.levels(y, levels, into),
             Table::Short(values) => self.values(y, levels, values, into),
             Table::Wide(values) => self.values(y, levels, values, into),
         }
+    }
+
+    /// The bytes of a row in the output.
+    fn places(&self, y: usize) -> impl Iterator<Item = Range<usize>> {
+        let size = match self.table {
+            Table::Levels => 1,
+            Table::Short(_) => 2,
+            Table::Wide(_) => 4,
+        };
+        let (parts, pixel) = match self.layout {
+            Layout::Planes => (self.channels, size),
+            Layout::Pixels => (1, self.channels * size),
+        };
+        let (bytes, plane) = (self.width * pixel, self.height * self.width * pixel);
+        (0..parts).map(move |part| part * plane + y * bytes..part * plane + (y + 1) * bytes)
     }
 
     fn levels(&self, y: usize, levels: &[u8], into: &mut [u8]) {
@@ -80,6 +106,19 @@ fn mirror<const CHANNELS: usize>(row: &mut [u8], levels: &[u8]) {
     for (to, pixel) in row.as_chunks_mut::<CHANNELS>().0.iter_mut().rev().zip(levels.as_chunks::<CHANNELS>().0) {
         *to = *pixel;
     }
+}
+
+/// Starts to fetch memory that is written soon.
+#[inline(always)]
+fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: PREFETCH-1: the instruction reads nothing that the program can see and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 #[inline(always)]
