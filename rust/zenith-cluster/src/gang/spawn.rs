@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::messages::{Failure, Step};
 use super::signals::{self, Mask};
+use crate::placement;
 use crate::worker::{Output, Worker};
 
 /// What all ranks are started with.
@@ -44,13 +45,13 @@ pub(super) struct Spawned {
 
 /// Which process of a fork this is.
 #[derive(Debug)]
-pub(super) enum Forked {
+pub(crate) enum Forked {
     Parent(Pid),
     Child,
 }
 
 /// Forks a process that has one thread; checked, for in the child of several a lock may be held for ever.
-pub(super) fn fork() -> io::Result<Forked> {
+pub(crate) fn fork() -> io::Result<Forked> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
         let text = format!("this process has {threads} threads; a gang is made before the first one is started");
@@ -66,7 +67,7 @@ pub(super) fn fork() -> io::Result<Forked> {
 }
 
 /// Ends the process at once: no destructors, no handlers, which belong to the process it was forked from.
-pub(super) fn exit(code: i32) -> ! {
+pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
 }
@@ -197,6 +198,9 @@ fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid) -> Resul
         // Without it the rank is still found by its parents.
         let _ = rustix::io::write(cgroup, b"0");
     }
+    if let Some(binding) = &worker.binding {
+        placement::apply(binding).map_err(at(Step::Binding))?;
+    }
     redirect(&worker.stdout, 1).map_err(at(Step::Stdout))?;
     redirect(&worker.stderr, 2).map_err(at(Step::Stderr))?;
     // A launcher in the background of a script ignores these and so would its ranks, which could not be stopped by them.
@@ -258,6 +262,7 @@ mod tests {
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             stdout: Output::Inherited,
             stderr: Output::Inherited,
+            binding: None,
         }
     }
 

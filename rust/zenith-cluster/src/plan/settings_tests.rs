@@ -132,10 +132,9 @@ fn errors_are_torchruns() {
 #[test]
 fn what_is_pythons_is_left_to_python() {
     type Change = fn(&mut Options);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 5] = [
         (|o| o.run_path = true, "--run-path"),
         (|o| o.logs_specs = Some("x".into()), "--logs-specs=x"),
-        (|o| o.numa_binding = Some("node".into()), "--numa-binding=node"),
         (|o| o.event_log_handler = "console".into(), "--event-log-handler=console"),
         (|o| o.rdzv_backend = "etcd".into(), "--rdzv-backend=etcd"),
         (|o| o.nproc_per_node = "xpu".into(), "--nproc-per-node=xpu"),

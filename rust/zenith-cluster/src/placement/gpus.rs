@@ -1,0 +1,184 @@
+//! Which GPUs there are, and which of them CUDA shows to the ranks.
+
+use std::fs;
+use std::path::Path;
+
+use super::nvml;
+
+/// An NVIDIA GPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gpu {
+    /// As sysfs writes it: `0000:1b:00.0`.
+    pub address: String,
+    /// `GPU-...`, where the driver tells.
+    pub uuid: Option<String>,
+    pub model: Option<String>,
+    /// `None` where the firmware does not tell, as in most virtual machines.
+    pub node: Option<u32>,
+    /// UUIDs of its MIG instances: `MIG-...`.
+    pub instances: Vec<String>,
+}
+
+/// Who told of the GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GpuSource {
+    Nvml,
+    /// /proc/driver/nvidia/gpus, which has no MIG instances.
+    Driver,
+    /// PCI devices of NVIDIA's that are displays, whether or not the driver serves them.
+    Pci,
+    #[default]
+    None,
+}
+
+/// NVML knows best: it leaves out what a container may not use, and tells MIG instances. It is asked only where there is a
+/// driver, and of this machine alone.
+pub(super) fn installed(root: &Path) -> (Vec<Gpu>, GpuSource) {
+    let has_driver = root.join("proc/driver/nvidia/version").exists();
+    let by_nvml = (has_driver && root == Path::new("/")).then(nvml::gpus).flatten();
+    let (mut gpus, source) = match by_nvml {
+        Some(gpus) => (gpus, GpuSource::Nvml),
+        None if has_driver => (by_driver(root), GpuSource::Driver),
+        None => (Vec::new(), GpuSource::None),
+    };
+    let (mut gpus, source) = if gpus.is_empty() && source != GpuSource::Nvml {
+        gpus = by_pci(root);
+        let source = if gpus.is_empty() { GpuSource::None } else { GpuSource::Pci };
+        (gpus, source)
+    } else {
+        (gpus, source)
+    };
+    for gpu in &mut gpus {
+        let node = root.join("sys/bus/pci/devices").join(&gpu.address).join("numa_node");
+        gpu.node = fs::read_to_string(node).ok().and_then(|text| text.trim().parse().ok());
+    }
+    gpus.sort_by(|a, b| a.address.cmp(&b.address));
+    (gpus, source)
+}
+
+fn by_driver(root: &Path) -> Vec<Gpu> {
+    let gpu = |entry: fs::DirEntry| {
+        let information = fs::read_to_string(entry.path().join("information")).ok()?;
+        let field = |name: &str| {
+            let value = information.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
+            value.map(|value| value.trim().to_owned())
+        };
+        Some(Gpu {
+            address: entry.file_name().to_str()?.to_lowercase(),
+            uuid: field("GPU UUID").filter(|uuid| uuid.starts_with("GPU-") && !uuid.contains('?')),
+            model: field("Model"),
+            ..Gpu::default()
+        })
+    };
+    entries(&root.join("proc/driver/nvidia/gpus")).filter_map(gpu).collect()
+}
+
+fn by_pci(root: &Path) -> Vec<Gpu> {
+    let is_gpu = |entry: &fs::DirEntry| {
+        let begins = |name: &str, with: &str| {
+            fs::read_to_string(entry.path().join(name)).is_ok_and(|text| text.trim_start().starts_with(with))
+        };
+        // VGA and 3D controllers.
+        begins("vendor", "0x10de") && (begins("class", "0x0300") || begins("class", "0x0302"))
+    };
+    entries(&root.join("sys/bus/pci/devices"))
+        .filter(is_gpu)
+        .filter_map(|entry| Some(Gpu { address: entry.file_name().to_str()?.into(), ..Gpu::default() }))
+        .collect()
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
+/// The GPUs that CUDA shows, in its order: `cuda:0` first. `list` is `CUDA_VISIBLE_DEVICES`; torch's reading of it: devices up
+/// to the first that does not exist, none at all if one stands twice. Prefixes of UUIDs do where only one GPU has it.
+pub fn visible(gpus: &[Gpu], list: Option<&str>) -> Vec<Gpu> {
+    let Some(list) = list else { return gpus.to_vec() };
+    let mut chosen = Vec::new();
+    for item in list.split(',').map(str::trim) {
+        let Some(device) = device(gpus, list.trim_start(), item) else { break };
+        if chosen.contains(&device) {
+            return Vec::new();
+        }
+        chosen.push(device);
+    }
+    chosen.into_iter().map(|(gpu, _)| gpus[gpu].clone()).collect()
+}
+
+/// A GPU by its place in `gpus`, and which instance of it.
+fn device(gpus: &[Gpu], list: &str, item: &str) -> Option<(usize, Option<String>)> {
+    let only = |mut found: Vec<(usize, Option<String>)>| if found.len() == 1 { found.pop() } else { None };
+    // The first item says of which kind all are.
+    if list.starts_with("GPU-") || list.starts_with("MIG-") {
+        if item.get(..4) != list.get(..4) {
+            return None;
+        }
+        // Older drivers name instances by their GPU: MIG-GPU-<uuid>/<gpu instance>/<compute instance>.
+        if let Some(gpu) = item.strip_prefix("MIG-").and_then(|rest| rest.split('/').next())
+            && gpu.starts_with("GPU-")
+        {
+            let place = gpus.iter().position(|known| known.uuid.as_deref() == Some(gpu))?;
+            return Some((place, Some(item.into())));
+        }
+        let begins = |uuid: &&String| uuid.starts_with(item);
+        return only(if item.starts_with("MIG-") {
+            let instances = |(place, gpu): (usize, &Gpu)| {
+                gpu.instances.iter().filter(begins).map(|uuid| (place, Some(uuid.clone()))).collect::<Vec<_>>()
+            };
+            gpus.iter().enumerate().flat_map(instances).collect()
+        } else {
+            let places = gpus.iter().enumerate().filter(|(_, gpu)| gpu.uuid.iter().any(|uuid| begins(&uuid)));
+            places.map(|(place, _)| (place, None)).collect()
+        });
+    }
+    // As strtoul: `1gpu` is 1.
+    let digits = item.strip_prefix('+').unwrap_or(item);
+    let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
+    let place: usize = digits[..end].parse().ok()?;
+    (place < gpus.len()).then_some((place, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(number: u32, uuid: &str, instances: &[&str]) -> Gpu {
+        Gpu {
+            address: format!("0000:{number:02x}:00.0"),
+            uuid: Some(uuid.into()),
+            instances: instances.iter().map(|&uuid| uuid.into()).collect(),
+            ..Gpu::default()
+        }
+    }
+
+    #[test]
+    fn cuda_visible_devices_chooses_and_orders() {
+        let gpus =
+            [gpu(0, "GPU-aa11", &[]), gpu(1, "GPU-ab22", &["MIG-c1", "MIG-c2"]), gpu(2, "GPU-b333", &["MIG-d1"])];
+        for (list, expected) in [
+            (None, &[0, 1, 2][..]),
+            (Some(""), &[]),
+            (Some("2, 0"), &[2, 0]),
+            (Some("1,7,0"), &[1]),
+            (Some("1,-1,0"), &[1]),
+            (Some("1gpu,+2"), &[1, 2]),
+            (Some("NoDevFiles"), &[]),
+            (Some("0,1,0"), &[]),
+            (Some("99999999999999999999"), &[]),
+            (Some("GPU-b,GPU-ab"), &[2, 1]),
+            (Some("GPU-a"), &[]),
+            (Some("GPU-b,1"), &[2]),
+            (Some("GPU-b,GPU-b333"), &[]),
+            (Some("MIG-d,MIG-c2"), &[2, 1]),
+            (Some("MIG-c2,MIG-c1"), &[1, 1]),
+            (Some("MIG-c"), &[]),
+            (Some("MIG-GPU-ab22/1/0,MIG-GPU-ab22/2/0"), &[1, 1]),
+            (Some("é"), &[]),
+            (Some("GPU-b,é"), &[2]),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|&place: &usize| gpus[place].clone()).collect();
+            assert_eq!(visible(&gpus, list), expected, "{list:?}");
+        }
+    }
+}
