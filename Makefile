@@ -54,8 +54,9 @@ demo: setup ## Show what Zenith does.
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
 
-soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each (make test does 4 or 20).
+soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each, gangs at 600 (make test does 4 or 20).
 	ZENITH_SOAK=200 $(PY) -m pytest -q -rP tests/torch/test_faults.py tests/torch/process/test_soak.py -k random_moments $(ARGS)
+	ZENITH_SOAK=600 cargo test --release --locked -p zenith-cluster random_moments -- --nocapture
 
 differential: setup ## Record what torchrun makes of the command lines that zenith-run is compared on (minutes).
 	$(PY) -m tests.cluster.differential.record $(ARGS)

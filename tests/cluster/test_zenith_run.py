@@ -132,8 +132,19 @@ def test_a_rank_never_waits_for_the_console(zenith_run: str, tmp_path: Path) -> 
     assert log.read_text() == "y\n" * lines
 
 
+def test_a_console_that_is_full_does_not_keep_the_launcher(started: Callable[..., subprocess.Popen[str]]) -> None:
+    """A rank has filled the launcher's own stderr, which nobody reads; a signal ends the run all the same."""
+    process = started("trap 'exit 0' TERM; yes >&2 & sleep 0.1; READY; wait")
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(SECONDS / 2) == 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # Rank 0 comes two seconds late in the second attempt: with the first one's keys still there, rank 1 would meet the dead (TW-1).
-LATE = """
+LATE = r"""
 import os, sys, time
 import torch, torch.distributed as dist
 attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::command_line::{self, Parsed};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::gang::{Gang, Notice, Outcome};
 use crate::meeting_point::MeetingPoint;
 use crate::plan::{self, Attempt, Decision, Environment, Interpreter, PlanError, Settings};
@@ -32,7 +32,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Print(text)) => return print(&text),
         Err(error) => {
-            tell(&error);
+            console::tell(format!("{error}\n").as_bytes());
             return error.exit_code();
         }
     };
@@ -42,7 +42,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
-            tell(&error);
+            console::tell(format!("{error}\n").as_bytes());
             FAILED
         }
         Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
@@ -75,12 +75,7 @@ fn possible(decision: Decision) -> Result<Decision, PlanError> {
 }
 
 fn say(what: &(impl Display + ?Sized)) {
-    tell(&format_args!("zenith-run: {what}"));
-}
-
-/// Unlike `eprintln!` it does not panic where nobody listens any more.
-fn tell(what: &impl Display) {
-    let _ = writeln!(io::stderr(), "{what}");
+    console::tell(format!("zenith-run: {what}\n").as_bytes());
 }
 
 fn print(text: &str) -> u8 {
@@ -199,8 +194,7 @@ impl Launch {
             );
         }
         text.extend(last_words(root, workers));
-        // Nobody may listen any more.
-        let _ = io::stderr().write_all(&text);
+        console::tell(&text);
         self.copy_error_file(root);
         match root.exit.status {
             _ if !self.settings.propagate_exit_code => FAILED,
@@ -235,7 +229,7 @@ fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
 }
 
 fn stopped(signal: i32) -> u8 {
-    tell(&format_args!("SignalException: Process {} got signal: {signal}", std::process::id()));
+    console::tell(format!("SignalException: Process {} got signal: {signal}\n", std::process::id()).as_bytes());
     FAILED
 }
 

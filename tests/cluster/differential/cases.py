@@ -86,9 +86,11 @@ PARSING = [
     case("parse-log-dir-is-a-file", f"--log-dir {WORKER} {RUN}"),
 ]
 
-# How a worker was started, as far as its environment does not tell.
+# How a worker was started, as far as its environment does not tell. Signals are those of a child: the shell changes its own.
 PROCESS = (
-    'grep -E "^Sig(Blk|Ign)" /proc/$$/status | sed "s/^/out: /"; [[ $(cut -d" " -f6 /proc/$$/stat) == $$ ]] && echo "out: leader"; '
+    'grep SigBlk /proc/self/status | sed "s/^/out: /"; '
+    'echo "out: ignores SIGPIPE: $(( 0x$(sed -n "s/^SigIgn:.//p" /proc/self/status) >> 12 & 1 ))"; '
+    '[[ $(cut -d" " -f6 /proc/$$/stat) == $$ ]] && echo "out: leads its session"; '
     'for f in /proc/$$/fd/*; do echo "out: descriptor ${f##*/}"; done; echo "out: stdin $(readlink /proc/$$/fd/0)"'
 )
 

@@ -197,9 +197,9 @@ fn each_value_of_a_queue_wakes_one() {
     assert_eq!((push(&mut clients), push(&mut clients)), (vec![1], vec![2]));
     assert_eq!(clients.ask(1, Request::QueuePop { key: Q }).0, [word(2), text(b"v")].concat());
     assert_eq!(clients.leave(2), [3], "its value goes to the next");
-    assert_eq!(clients.leave(3), []);
+    assert!(clients.leave(3).is_empty());
     clients.wait(4, &[K]);
-    assert_eq!(clients.leave(4), []);
+    assert!(clients.leave(4).is_empty());
 }
 
 #[test]
