@@ -31,22 +31,17 @@ pub enum GpuSource {
     None,
 }
 
-/// NVML knows best: it leaves out what a container may not use, and tells MIG instances. It is asked only where there is a
-/// driver, and of this machine alone.
+/// NVML knows best: it leaves out what a container may not use, and tells MIG instances. It tells of this machine alone, so of
+/// files below another root it is not asked.
 pub(super) fn installed(root: &Path) -> (Vec<Gpu>, GpuSource) {
-    let has_driver = root.join("proc/driver/nvidia/version").exists();
-    let by_nvml = (has_driver && root == Path::new("/")).then(nvml::gpus).flatten();
-    let (mut gpus, source) = match by_nvml {
+    let asked = if root == Path::new("/") { nvml::gpus() } else { None };
+    let (mut gpus, source) = match asked {
         Some(gpus) => (gpus, GpuSource::Nvml),
-        None if has_driver => (by_driver(root), GpuSource::Driver),
-        None => (Vec::new(), GpuSource::None),
-    };
-    let (mut gpus, source) = if gpus.is_empty() && source != GpuSource::Nvml {
-        gpus = by_pci(root);
-        let source = if gpus.is_empty() { GpuSource::None } else { GpuSource::Pci };
-        (gpus, source)
-    } else {
-        (gpus, source)
+        None => match (by_driver(root), by_pci(root)) {
+            (gpus, _) if !gpus.is_empty() => (gpus, GpuSource::Driver),
+            (_, gpus) if !gpus.is_empty() => (gpus, GpuSource::Pci),
+            _ => (Vec::new(), GpuSource::None),
+        },
     };
     for gpu in &mut gpus {
         let node = root.join("sys/bus/pci/devices").join(&gpu.address).join("numa_node");

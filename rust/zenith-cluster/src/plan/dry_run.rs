@@ -14,7 +14,10 @@ pub fn table(outline: &Outline) -> String {
          store: served by {owner}, {}\n\
          interpreter: {}\n\
          machine: {}\n\n",
-        store.address,
+        store.port.map_or_else(
+            || format!("{} at a free port (shown as 0)", store.host),
+            |port| format!("{}:{port}", store.host)
+        ),
         outline.interpreter.as_deref().unwrap_or("none, the script is a program"),
         machine(&outline.machine),
     );

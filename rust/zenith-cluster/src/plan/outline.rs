@@ -31,7 +31,9 @@ pub struct Outline {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Store {
     pub served_by: &'static str,
-    pub address: String,
+    pub host: String,
+    /// `None`: one that is free.
+    pub port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,13 +101,11 @@ impl Outline {
 }
 
 fn store(settings: &Settings) -> Store {
-    Store {
-        served_by: if settings.store == StoreOwner::Launcher { "launcher" } else { "rank 0" },
-        address: match &settings.meeting {
-            Meeting::FreePort => "127.0.0.1 at a free port (shown as 0)".into(),
-            Meeting::At { host, port } => format!("{host}:{port}"),
-        },
-    }
+    let (host, port) = match &settings.meeting {
+        Meeting::FreePort => ("127.0.0.1".into(), None),
+        Meeting::At { host, port } => (host.clone(), Some(*port)),
+    };
+    Store { served_by: if settings.store == StoreOwner::Launcher { "launcher" } else { "rank 0" }, host, port }
 }
 
 fn machine(topology: &Topology) -> Machine {
