@@ -110,10 +110,10 @@ impl Request<'_> {
             None => "node 0, as the firmware does not tell the GPU's".into(),
         };
         let what = match mode {
-            Mode::Node | Mode::Auto => "all allowed CPUs of the node".into(),
-            Mode::Socket => "all allowed CPUs of the node's socket".into(),
-            Mode::Exclusive => format!("its part of the cores, with {} GPUs at the node", self.peers(node).len()),
-            Mode::CoreComplex => "one group of cores with a cache of their own".into(),
+            Mode::Node | Mode::Auto => "all allowed CPUs of the node",
+            Mode::Socket => "all allowed CPUs of the node's socket",
+            Mode::Exclusive => "its part of the cores, shared out among the GPUs at the node",
+            Mode::CoreComplex => "one of the groups of cores that share a cache",
         };
         let memory_node = Some(node).filter(|&node| self.topology.can_prefer(node));
         Ok(Place {

@@ -14,7 +14,7 @@ const CPU: (u32, u32) = (30, 26);
 const CORES_IN_ROW: usize = 8;
 const GROUPS_IN_ROW: usize = 4;
 /// No text is wider, in pixels for each character.
-const CHARACTER: u32 = 7;
+const CHARACTER: u32 = 8;
 
 /// Colours that stand out in both themes are the same in both: fills of half saturation.
 const STYLE: &str = "text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}\
@@ -112,19 +112,21 @@ struct Drawing<'a> {
 
 impl Drawing<'_> {
     fn machine(&self) -> Block {
-        let mut sockets: BTreeMap<Option<u32>, Vec<Block>> = BTreeMap::new();
+        let mut sockets: BTreeMap<(bool, Option<u32>), Vec<Block>> = BTreeMap::new();
         for (&number, node) in &self.topology.nodes {
             let gpus = self.gpus(|gpu| gpu.node == Some(number));
             let inner = below(vec![self.groups(&node.cpus), gpus]);
             let title =
                 if node.cpus.is_empty() { format!("node {number}: memory alone") } else { format!("node {number}") };
-            sockets.entry(self.topology.socket_of(number)).or_default().push(framed("node", &title, inner));
+            let socket = self.topology.socket_of(number);
+            // Those without one come last.
+            sockets.entry((socket.is_none(), socket)).or_default().push(framed("node", &title, inner));
         }
         let in_nodes: CpuSet = self.topology.nodes.values().flat_map(|node| node.cpus.iter()).collect();
         let others: CpuSet = self.topology.cpus.keys().copied().filter(|&cpu| !in_nodes.contains(cpu)).collect();
         let mut blocks: Vec<Block> = sockets
             .into_iter()
-            .map(|(socket, nodes)| match socket {
+            .map(|((_, socket), nodes)| match socket {
                 Some(socket) => framed("socket", &format!("socket {socket}"), below(nodes)),
                 None => below(nodes),
             })
@@ -146,7 +148,11 @@ impl Drawing<'_> {
             let cache = self.topology.cpus.get(&cpu).and_then(|known| known.cache);
             groups.entry(cache).or_default().insert(cpu);
         }
-        let is_alone = groups.len() == 1;
+        // Groups of one core each are no groups.
+        let is_alone = groups.len() == 1 || groups.values().all(|group| self.topology.cores(group).len() == 1);
+        if is_alone {
+            groups = [(None, cpus.clone())].into();
+        }
         let cores = |group: CpuSet| {
             let cores = self.topology.cores(&group).into_values().map(|core| self.core(&core)).collect();
             // Groups stand beside each other, so each is half as wide.
@@ -191,11 +197,13 @@ impl Drawing<'_> {
         let gpu = |gpu: &Gpu| {
             let uses = |place: &Place| place.gpu.as_ref().is_some_and(|own| own.address == gpu.address);
             let ranks: Vec<usize> = (0..self.places.len()).filter(|&rank| uses(&self.places[rank])).collect();
-            let name = format!("GPU {}", gpu.model.as_deref().unwrap_or(&gpu.address));
+            let model = gpu.model.as_deref().map(|model| model.trim_start_matches("NVIDIA "));
+            let name = format!("GPU {}", model.unwrap_or("of a model not told"));
             let whose = match &ranks[..] {
-                [] => "of no rank".into(),
+                [] => "no rank".into(),
                 ranks => format!("rank {}", ranks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             };
+            let whose = format!("{}: {whose}", gpu.address);
             let width = text_width(&name).max(text_width(&whose)) + 2 * GAP;
             let mut svg = format!(
                 "<rect class=\"gpu\" width=\"{width}\" height=\"44\" rx=\"4\"/><text x=\"{GAP}\" y=\"16\">{}</text>\
@@ -218,7 +226,7 @@ impl Drawing<'_> {
                 Some(binding) => format!("rank {rank}: {binding} ({})", place.reason),
                 None => format!("rank {rank}: {}", place.reason),
             };
-            let fill = if place.binding.is_some() { colour(rank) } else { "none".into() };
+            let fill = colour(rank);
             let svg = format!(
                 "<rect class=\"core\" width=\"14\" height=\"14\" style=\"fill:{fill}\"/><text x=\"22\" y=\"12\">{}</text>",
                 escaped(&what)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -15,6 +16,12 @@ pub(crate) const NAMES: [&str; 7] = ["dual-socket", "container", "across", "nvli
 /// Reads a machine through files that are written as its text says: `PATH = CONTENT`, a list in braces stands for each of its
 /// numbers, and a path that comes again gets a further line.
 pub(crate) fn recorded(name: &str) -> Topology {
+    static MACHINES: LazyLock<BTreeMap<&str, Topology>> =
+        LazyLock::new(|| NAMES.into_iter().map(|name| (name, read(name))).collect());
+    MACHINES[name].clone()
+}
+
+fn read(name: &str) -> Topology {
     let folder = tempfile::tempdir().expect("a folder");
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/placement/topologies/{name}.txt"));
     for line in fs::read_to_string(text).expect(name).lines().filter(|line| !line.starts_with('#')) {

@@ -101,7 +101,7 @@ fn the_environment_is_shown_and_the_picture_is_written() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains("STUB_NVML"), "it is inherited: {shown}");
-    assert!(std::fs::read_to_string(&picture).unwrap().contains("GPU NVIDIA-A"));
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("ffff:01:00.0: rank 0"));
     let output = zenith_run(TWO, &[], &["--plot", "/no/such/folder/a.svg", "--dry-run", "s.py"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("--plot: /no/such/folder/a.svg cannot be written"));
