@@ -70,9 +70,9 @@ def machine(files: dict[str, str]) -> Iterator[int]:
     with (
         mock.patch.object(binding, "open", opened, create=True),
         mock.patch.object(os, "listdir", listed),
-        mock.patch.object(os, "sched_getaffinity", lambda _: allowed),
+        mock.patch.object(os, "sched_getaffinity", return_value=allowed),
         mock.patch.object(binding.shutil, "which", lambda name: f"/usr/bin/{name}"),
-        mock.patch.object(torch.cuda, "device_count", lambda: len(gpus)),
+        mock.patch.object(torch.cuda, "device_count", return_value=len(gpus)),
         mock.patch.object(torch.cuda, "get_device_properties", properties),
     ):
         yield len(gpus)
