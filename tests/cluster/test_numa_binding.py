@@ -1,7 +1,7 @@
-"""`torch.numa.binding` on the machines that `rust/zenith-cluster/src/placement/topologies` tells of.
+"""What torch makes of the machines that `rust/zenith-cluster/src/placement/topologies` tells of, and of `CUDA_VISIBLE_DEVICES`.
 
-What torch makes of them is recorded in `torch.json`, to which the tests of the crate compare `--numa-binding`. This file holds the
-record against torch; `python tests/cluster/test_numa_binding.py` writes it anew.
+It is recorded in `torch.json` and `visible.json`, to which the tests of the crate compare `--numa-binding`. This file holds the
+records against torch; `python tests/cluster/test_numa_binding.py` writes them anew.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from torch.numa import binding
 
 TOPOLOGIES = Path(__file__).parents[2] / "rust/zenith-cluster/src/placement/topologies"
 RECORD = TOPOLOGIES / "torch.json"
+VISIBLE = TOPOLOGIES / "visible.json"
+UUIDS = ["GPU-0a1", "GPU-0b2", "GPU-1c3", "GPU-1c4"]
 NAMES = sorted(path.stem for path in TOPOLOGIES.glob("*.txt"))
 
 
@@ -94,6 +97,51 @@ def torchs(name: str) -> dict[str, list[dict[str, str]]]:
     return modes
 
 
+def lists() -> list[str]:
+    """Of what may stand in `CUDA_VISIBLE_DEVICES`; seeded, so the same every time."""
+    draw = random.Random(5)
+    items = [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "-1",
+        "",
+        "x",
+        " 1",
+        "2 ",
+        "+3",
+        "1a",
+        "02",
+        "GPU-0",
+        "GPU-0a",
+        "GPU-0b2",
+        "GPU-1c",
+    ]
+    items += ["GPU-1c3", "GPU-1c4", " GPU-1c4", "GPU-1c3x", "gpu-0a", "GPU-"]
+    return sorted({",".join(draw.choices(items, k=draw.choice([1, 2, 2, 3, 4]))) for _ in range(400)})
+
+
+def visible(text: str) -> list[int]:
+    """The places of the GPUs that torch takes."""
+    with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=text):
+        found = torch.cuda._parse_visible_devices()
+    if found and isinstance(found[0], str):
+        return torch.cuda._transform_uuid_to_ordinals(found, UUIDS)
+    # As its count of devices does.
+    outside = next((place for place, number in enumerate(found) if number >= len(UUIDS)), len(found))
+    return found[:outside]
+
+
+def visible_record() -> dict[str, Any]:
+    return {"uuids": UUIDS, "lists": {text: visible(text) for text in lists()}}
+
+
+def test_the_record_of_visible_devices_is_what_torch_says() -> None:
+    assert json.loads(VISIBLE.read_text()) == visible_record()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_record_is_what_torch_says(name: str) -> None:
     assert json.loads(RECORD.read_text())[name] == torchs(name)
@@ -101,3 +149,5 @@ def test_the_record_is_what_torch_says(name: str) -> None:
 
 if __name__ == "__main__":
     RECORD.write_text(json.dumps({name: torchs(name) for name in NAMES}, indent=1) + "\n")
+    rows = json.dumps(visible_record()).replace("], ", "],\n")
+    VISIBLE.write_text(rows + "\n")

@@ -86,52 +86,56 @@ fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
     fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
-/// The GPUs that CUDA shows, in its order: `cuda:0` first. `list` is `CUDA_VISIBLE_DEVICES`; torch's reading of it: devices up
-/// to the first that does not exist, none at all if one stands twice. Prefixes of UUIDs do where only one GPU has it.
+/// The GPUs that CUDA shows, in its order: `cuda:0` first. `list` is `CUDA_VISIBLE_DEVICES`, read as torch reads it: devices up to
+/// the first that does not exist, none at all if one stands twice, numbers or UUIDs as the first one says. Of a UUID its beginning
+/// does where only one device has it.
 pub fn visible(gpus: &[Gpu], list: Option<&str>) -> Vec<Gpu> {
     let Some(list) = list else { return gpus.to_vec() };
-    let mut chosen = Vec::new();
-    for item in list.split(',').map(str::trim) {
-        let Some(device) = device(gpus, list.trim_start(), item) else { break };
-        if chosen.contains(&device) {
-            return Vec::new();
+    let kind = ["GPU-", "MIG-"].into_iter().find(|kind| list.starts_with(kind));
+    let chosen = match kind {
+        Some(kind) => {
+            let named = list.split(',').take_while(|item| item.starts_with(kind)).map(String::from);
+            let named: Vec<String> = named.collect();
+            let devices: Vec<_> = named.iter().map_while(|item| named_device(gpus, item)).collect();
+            if has_twice(&named) || has_twice(&devices) { Vec::new() } else { devices }
         }
-        chosen.push(device);
-    }
+        None => {
+            let numbers: Vec<usize> = list.split(',').map_while(|item| leading_number(item.trim())).collect();
+            let devices = numbers.iter().take_while(|&&number| number < gpus.len()).map(|&number| (number, None));
+            if has_twice(&numbers) { Vec::new() } else { devices.collect() }
+        }
+    };
     chosen.into_iter().map(|(gpu, _)| gpus[gpu].clone()).collect()
 }
 
-/// A GPU by its place in `gpus`, and which instance of it.
-fn device(gpus: &[Gpu], list: &str, item: &str) -> Option<(usize, Option<String>)> {
-    let only = |mut found: Vec<(usize, Option<String>)>| if found.len() == 1 { found.pop() } else { None };
-    // The first item says of which kind all are.
-    if list.starts_with("GPU-") || list.starts_with("MIG-") {
-        if item.get(..4) != list.get(..4) {
-            return None;
-        }
-        // Older drivers name instances by their GPU: MIG-GPU-<uuid>/<gpu instance>/<compute instance>.
-        if let Some(gpu) = item.strip_prefix("MIG-").and_then(|rest| rest.split('/').next())
-            && gpu.starts_with("GPU-")
-        {
-            let place = gpus.iter().position(|known| known.uuid.as_deref() == Some(gpu))?;
-            return Some((place, Some(item.into())));
-        }
-        let begins = |uuid: &&String| uuid.starts_with(item);
-        return only(if item.starts_with("MIG-") {
-            let instances = |(place, gpu): (usize, &Gpu)| {
-                gpu.instances.iter().filter(begins).map(|uuid| (place, Some(uuid.clone()))).collect::<Vec<_>>()
-            };
-            gpus.iter().enumerate().flat_map(instances).collect()
-        } else {
-            let places = gpus.iter().enumerate().filter(|(_, gpu)| gpu.uuid.iter().any(|uuid| begins(&uuid)));
-            places.map(|(place, _)| (place, None)).collect()
-        });
-    }
-    // As strtoul: `1gpu` is 1.
-    let digits = item.strip_prefix('+').unwrap_or(item);
+fn has_twice<Item: PartialEq>(items: &[Item]) -> bool {
+    items.iter().enumerate().any(|(place, item)| items[..place].contains(item))
+}
+
+/// As strtoul: `1gpu` is 1.
+fn leading_number(text: &str) -> Option<usize> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
     let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
-    let place: usize = digits[..end].parse().ok()?;
-    (place < gpus.len()).then_some((place, None))
+    digits[..end].parse().ok()
+}
+
+/// A GPU by its place in `gpus`, and which instance of it.
+fn named_device(gpus: &[Gpu], item: &str) -> Option<(usize, Option<String>)> {
+    // Older drivers name instances by their GPU: MIG-GPU-<uuid>/<gpu instance>/<compute instance>.
+    if let Some(rest) = item.strip_prefix("MIG-").filter(|rest| rest.starts_with("GPU-")) {
+        let uuid = rest.split('/').next();
+        let place = gpus.iter().position(|gpu| gpu.uuid.is_some() && gpu.uuid.as_deref() == uuid)?;
+        return Some((place, Some(item.into())));
+    }
+    let begins = |uuid: &&String| uuid.starts_with(item);
+    let of_gpu = |(place, gpu): (usize, &Gpu)| {
+        let itself = gpu.uuid.iter().filter(begins).map(move |_| (place, None)).collect::<Vec<_>>();
+        let instances = gpu.instances.iter().filter(begins).map(move |uuid| (place, Some(uuid.clone())));
+        itself.into_iter().chain(instances).collect::<Vec<_>>()
+    };
+    let mut found = gpus.iter().enumerate().flat_map(of_gpu);
+    let first = found.next();
+    if found.next().is_some() { None } else { first }
 }
 
 #[cfg(test)]
@@ -156,6 +160,8 @@ mod tests {
             (Some(""), &[]),
             (Some("2, 0"), &[2, 0]),
             (Some("1,7,0"), &[1]),
+            (Some("1,7,1"), &[]),
+            (Some("1,GPU-b"), &[1]),
             (Some("1,-1,0"), &[1]),
             (Some("1gpu,+2"), &[1, 2]),
             (Some("NoDevFiles"), &[]),
@@ -169,11 +175,29 @@ mod tests {
             (Some("MIG-c2,MIG-c1"), &[1, 1]),
             (Some("MIG-c"), &[]),
             (Some("MIG-GPU-ab22/1/0,MIG-GPU-ab22/2/0"), &[1, 1]),
+            (Some("GPU-b, GPU-ab"), &[2]),
             (Some("é"), &[]),
             (Some("GPU-b,é"), &[2]),
         ] {
             let expected: Vec<_> = expected.iter().map(|&place: &usize| gpus[place].clone()).collect();
             assert_eq!(visible(&gpus, list), expected, "{list:?}");
+        }
+    }
+
+    /// `topologies/visible.json`: UUIDs, lists, and which of the GPUs torch takes.
+    #[test]
+    fn lists_are_read_as_torch_reads_them() {
+        #[derive(serde::Deserialize)]
+        struct Recorded {
+            uuids: Vec<String>,
+            lists: std::collections::BTreeMap<String, Vec<usize>>,
+        }
+        let recorded: Recorded = serde_json::from_str(include_str!("topologies/visible.json")).expect("JSON");
+        let gpus: Vec<_> = (0..).zip(&recorded.uuids).map(|(number, uuid)| gpu(number, uuid, &[])).collect();
+        assert!(recorded.lists.len() > 200, "{}", recorded.lists.len());
+        for (list, places) in &recorded.lists {
+            let expected: Vec<_> = places.iter().map(|&place| gpus[place].clone()).collect();
+            assert_eq!(visible(&gpus, Some(list)), expected, "{list:?}");
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::gang::{Forked, exit, fork};
 const LIBRARY: &str = "libnvidia-ml.so.1";
 /// Drivers without persistence mode initialise every GPU first.
 const PATIENCE: Duration = Duration::from_secs(20);
+const REAPED_WITHIN: Duration = Duration::from_millis(500);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const GPUS_MAX: c_uint = 256;
 const TEXT_BYTES: usize = 96;
@@ -43,14 +44,20 @@ pub(super) fn gpus() -> Option<Vec<Gpu>> {
             drop(told);
             let answer = listen(answer);
             let _ = rustix::process::kill_process(pid, Signal::KILL);
-            let _ = reap(pid);
+            reap(pid);
             read(&answer?)
         }
     }
 }
 
-fn reap(pid: Pid) -> rustix::io::Result<()> {
-    rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty())).map(drop)
+/// Not for ever: a process that the driver holds cannot be killed. It then ends as the launcher's zombie.
+fn reap(pid: Pid) {
+    for _ in 0..REAPED_WITHIN.as_millis() {
+        match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+            _ => return,
+        }
+    }
 }
 
 /// All that is said until the other end is closed.
