@@ -67,6 +67,7 @@ impl Options {
             ("--keep-background", self.keep_background),
             ("--propagate-exit-code", self.propagate_exit_code),
             ("--dry-run", self.dry_run),
+            ("--json", self.json),
             ("--plot", self.plot.is_some()),
             ("--numa-binding=auto", self.numa_binding.as_deref() == Some("auto")),
             ("--nccl-env", self.nccl_env != "off"),

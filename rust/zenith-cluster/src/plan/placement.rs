@@ -44,9 +44,10 @@ pub(super) fn place(
                 .into(),
         );
     }
-    if is_bound && topology.as_ref().is_some_and(|topology| !topology.may_prefer_memory) {
+    let is_refused = |topology: &Topology| !topology.may_prefer_memory && topology.nodes.len() > 1;
+    if is_bound && topology.as_ref().is_some_and(is_refused) {
         notices.push(
-            "ranks are bound to CPUs alone: set_mempolicy is forbidden here, as containers do without CAP_SYS_NICE; \
+            "ranks are bound to CPUs alone: set_mempolicy is refused here, as in containers without CAP_SYS_NICE; \
              memory comes from the node of the CPU that first touches it"
                 .into(),
         );

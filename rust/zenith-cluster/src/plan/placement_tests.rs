@@ -65,7 +65,7 @@ fn what_may_be_otherwise_than_planned_is_said() {
     let placement = place(&options, 1, true, &machine, &mut Environment::default(), &mut notices).expect("a plan");
     assert_eq!(placement.places[0].binding.as_ref().map(|binding| binding.memory_node), Some(None));
     assert_eq!(notices.len(), 2, "{notices:?}");
-    assert!(notices[0].contains("CUDA_DEVICE_ORDER=PCI_BUS_ID") && notices[1].contains("set_mempolicy is forbidden"));
+    assert!(notices[0].contains("CUDA_DEVICE_ORDER=PCI_BUS_ID") && notices[1].contains("set_mempolicy is refused"));
     let mut notices = Vec::new();
     let mut ordered = [("CUDA_DEVICE_ORDER", "PCI_BUS_ID")].into_iter().collect();
     place(&options, 1, true, &machine, &mut ordered, &mut notices).expect("a plan");

@@ -113,6 +113,9 @@ pub fn decide(
             own.join(", ")
         )));
     }
+    if options.json && !options.dry_run {
+        return Err(PlanError::Value("--json is a form of --dry-run: give both, or neither".into()));
+    }
     let mut notices = Vec::new();
     let nodes = counts::nodes(&options.nnodes)?;
     let max_restarts = u32::try_from(options.max_restarts.min(i64::from(u32::MAX)))

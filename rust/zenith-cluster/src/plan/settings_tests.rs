@@ -99,7 +99,8 @@ fn every_rank_has_its_gpu() {
 #[test]
 fn errors_are_torchruns() {
     type Change = fn(&mut Options);
-    let cases: [(Change, &str); 10] = [
+    let cases: [(Change, &str); 11] = [
+        (|o| o.json = true, "ValueError: --json is a form of --dry-run"),
         (|o| o.max_restarts = -1, "AssertionError: max_restarts must be >= 0"),
         (|o| o.shutdown_timeout = Some(-2), "ValueError: shutdown_timeout must be non-negative, got -2"),
         (|o| o.tee = "9".into(), "ValueError: 9 does not match: <^[0123]$> or <^(\\d:[0123],)*(\\d:[0123])$>"),
