@@ -1,6 +1,8 @@
 //! Ranks of a real `zenith-run` on GPUs that a stub of NVML tells of: what was planned is what they have.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod forbidden;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -12,12 +14,22 @@ const TWO: &str = "ffff:01:00 GPU-aa NVIDIA-A\nffff:02:00 GPU-bb NVIDIA-A MIG-b1
 
 /// Runs `zenith-run ARGUMENTS`.
 fn zenith_run(nvml: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    zenith_run_as(|_| {}, nvml, variables, arguments)
+}
+
+fn zenith_run_as(
+    change: impl FnOnce(&mut Command),
+    nvml: &str,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let built: PathBuf = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples");
     symlink(built.join("libstub_nvml.so"), folder.path().join("libnvidia-ml.so.1")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_zenith-run"));
     command.env_remove("OMP_NUM_THREADS").env_remove("CUDA_VISIBLE_DEVICES");
     command.env("LD_LIBRARY_PATH", folder.path()).env("STUB_NVML", nvml).envs(variables.iter().copied());
+    change(&mut command);
     command.args(arguments).output().unwrap()
 }
 
@@ -58,6 +70,16 @@ fn ranks_have_the_cpus_and_the_memory_that_were_planned() {
     assert_eq!(said, expected);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(told.matches("OMP_NUM_THREADS=").count(), 1, "{told}");
+}
+
+#[test]
+fn ranks_are_bound_to_cpus_alone_where_memory_policies_are_forbidden() {
+    let script = "grep -q prefer /proc/self/numa_maps && exit 3; sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status";
+    let flags = ["--numa-binding=exclusive", "--no-python", "sh", "-c", script];
+    let output = zenith_run_as(forbidden::without_memory_policies, TWO, &[], &flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let plan = planned(TWO, &[], &flags[..1]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), plan["workers"][0]["cpus"]);
 }
 
 #[test]
