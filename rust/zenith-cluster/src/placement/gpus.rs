@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::nvml;
+use super::nvml::{self, Answer};
 
 /// An NVIDIA GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,12 +32,13 @@ pub enum GpuSource {
 }
 
 /// NVML knows best: it leaves out what a container may not use, and tells MIG instances. It tells of this machine alone, so of
-/// files below another root it is not asked.
-pub(super) fn installed(root: &Path) -> (Vec<Gpu>, GpuSource) {
-    let asked = if root == Path::new("/") { nvml::gpus() } else { None };
-    let (mut gpus, source) = match asked {
-        Some(gpus) => (gpus, GpuSource::Nvml),
-        None => match (by_driver(root), by_pci(root)) {
+/// files below another root it is not asked. The last part of the answer says that it was and stayed silent.
+pub(super) fn installed(root: &Path) -> (Vec<Gpu>, GpuSource, bool) {
+    let answer = if root == Path::new("/") { nvml::gpus() } else { Answer::Nothing };
+    let is_silent = answer == Answer::Silence;
+    let (mut gpus, source) = match answer {
+        Answer::Gpus(gpus) => (gpus, GpuSource::Nvml),
+        Answer::Nothing | Answer::Silence => match (by_driver(root), by_pci(root)) {
             (gpus, _) if !gpus.is_empty() => (gpus, GpuSource::Driver),
             (_, gpus) if !gpus.is_empty() => (gpus, GpuSource::Pci),
             _ => (Vec::new(), GpuSource::None),
@@ -48,7 +49,7 @@ pub(super) fn installed(root: &Path) -> (Vec<Gpu>, GpuSource) {
         gpu.node = fs::read_to_string(node).ok().and_then(|text| text.trim().parse().ok());
     }
     gpus.sort_by(|a, b| a.address.cmp(&b.address));
-    (gpus, source)
+    (gpus, source, is_silent)
 }
 
 fn by_driver(root: &Path) -> Vec<Gpu> {

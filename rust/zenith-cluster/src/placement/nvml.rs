@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use libloading::Library;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -29,10 +30,27 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const GPUS_MAX: c_uint = 256;
 const TEXT_BYTES: usize = 96;
 
-/// `None`: it is not there, refuses, or takes too long.
-pub(super) fn gpus() -> Option<Vec<Gpu>> {
-    let (answer, told) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).ok()?;
-    match fork().ok()? {
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Gpus(Vec<Gpu>),
+    /// It is not there, or refuses.
+    Nothing,
+    /// It had not answered in time: the driver may hang.
+    Silence,
+}
+
+pub(super) fn gpus() -> Answer {
+    match ask() {
+        Ok(text) => text.and_then(|text| read(&text)).map_or(Answer::Nothing, Answer::Gpus),
+        Err(Errno::TIMEDOUT) => Answer::Silence,
+        Err(_) => Answer::Nothing,
+    }
+}
+
+fn ask() -> rustix::io::Result<Option<String>> {
+    let (answer, told) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    match fork().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))? {
         Forked::Child => {
             let asked = std::panic::catch_unwind(|| Nvml::open().and_then(|nvml| nvml.gpus()));
             if let Ok(Some(gpus)) = asked {
@@ -45,7 +63,7 @@ pub(super) fn gpus() -> Option<Vec<Gpu>> {
             let answer = listen(answer);
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             reap(pid);
-            read(&answer?)
+            answer
         }
     }
 }
@@ -54,29 +72,30 @@ pub(super) fn gpus() -> Option<Vec<Gpu>> {
 fn reap(pid: Pid) {
     for _ in 0..REAPED_WITHIN.as_millis() {
         match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
-            Ok(None) | Err(rustix::io::Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) | Err(Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
             _ => return,
         }
     }
 }
 
 /// All that is said until the other end is closed.
-fn listen(from: OwnedFd) -> Option<String> {
+fn listen(from: OwnedFd) -> rustix::io::Result<Option<String>> {
     let end = Instant::now() + PATIENCE;
     let mut file = std::fs::File::from(from).take(ANSWER_BYTES_MAX);
     let mut bytes = Vec::new();
     loop {
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok()?;
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
         let mut ready = [PollFd::new(file.get_ref(), PollFlags::IN)];
         match rustix::event::poll(&mut ready, Some(&left)) {
-            Ok(0) => return None,
+            Ok(0) => return Err(Errno::TIMEDOUT),
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return None,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error),
         }
         let mut part = [0; 4096];
-        match file.read(&mut part).ok()? {
-            0 => return String::from_utf8(bytes).ok(),
+        match file.read(&mut part).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
+            0 => return Ok(String::from_utf8(bytes).ok()),
             count => bytes.extend(&part[..count]),
         }
     }

@@ -23,8 +23,8 @@ impl Topology {
             known.iter().map(|number| (number, cpu(&devices.join(format!("cpu/cpu{number}")), number))).collect();
         let nodes = nodes(&devices.join("node"));
         let allowed_memory = listed("Mems_allowed_list:").unwrap_or_else(|| nodes.keys().copied().collect());
-        let (gpus, gpu_source) = gpus::installed(root);
-        Self { cpus, nodes, allowed, allowed_memory, gpus, gpu_source, may_prefer_memory: true }
+        let (gpus, gpu_source, is_driver_silent) = gpus::installed(root);
+        Self { cpus, nodes, allowed, allowed_memory, gpus, gpu_source, is_driver_silent, may_prefer_memory: true }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Topology {
     /// All that are installed and can be seen, in the order of their PCI addresses.
     pub gpus: Vec<Gpu>,
     pub gpu_source: GpuSource,
+    /// NVML was asked and did not answer: what is told of GPUs may be less than there is.
+    pub is_driver_silent: bool,
     /// Whether ranks may be given a preferred memory node; seccomp filters of containers often forbid it.
     pub may_prefer_memory: bool,
 }

@@ -44,6 +44,12 @@ pub(super) fn place(
                 .into(),
         );
     }
+    if topology.as_ref().is_some_and(|topology| topology.is_driver_silent) {
+        notices.push(
+            "NVML does not answer, so the GPU driver may hang (see dmesg, nvidia-smi); GPUs are those of /proc and sysfs"
+                .into(),
+        );
+    }
     let is_refused = |topology: &Topology| !topology.may_prefer_memory && topology.nodes.len() > 1;
     if is_bound && topology.as_ref().is_some_and(is_refused) {
         notices.push(
