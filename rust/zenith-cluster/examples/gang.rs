@@ -65,6 +65,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             environment,
             stdout: output.clone(),
             stderr: output,
+            binding: None,
         }
     };
     let workers: Vec<Worker> = (0..count).map(worker).collect();

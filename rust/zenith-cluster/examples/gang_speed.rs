@@ -132,6 +132,7 @@ fn launch(folder: &Path, count: u32) -> Result<(), Box<dyn std::error::Error>> {
             environment,
             stdout: Output::Inherited,
             stderr: Output::Inherited,
+            binding: None,
         }
     };
     let workers: Vec<Worker> = (0..count).map(worker).collect();

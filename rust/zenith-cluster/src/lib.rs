@@ -10,6 +10,7 @@ pub mod folders;
 pub mod gang;
 mod machine;
 mod meeting_point;
+pub mod placement;
 pub mod plan;
 pub mod report;
 pub mod run;

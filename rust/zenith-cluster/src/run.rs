@@ -36,7 +36,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
             return error.exit_code();
         }
     };
-    let machine = machine::look(&environment);
+    let machine = machine::look(&environment, &options);
     let python = plan::interpreter(&environment, &machine, |path| path.exists());
     let inherited = environment.clone();
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
@@ -48,6 +48,10 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
         Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
         Ok(Decision::Here(settings)) => {
             settings.notices.iter().for_each(say);
+            if let Err(error) = settings.plot.as_deref().map_or(Ok(()), |path| plot(&settings, path)) {
+                say(&error);
+                return FAILED;
+            }
             if settings.dry_run {
                 return dry_run(&settings, inherited);
             }
@@ -91,6 +95,13 @@ fn pythons(python: &Interpreter, arguments: &[OsString], reason: &str) -> u8 {
     FAILED
 }
 
+fn plot(settings: &Settings, path: &Path) -> io::Result<()> {
+    let topology = settings.placement.topology.clone().unwrap_or_default();
+    let picture = crate::placement::picture(&topology, &settings.placement.places);
+    std::fs::write(path, picture)
+        .map_err(|error| io::Error::new(error.kind(), format!("--plot: {} cannot be written: {error}", path.display())))
+}
+
 fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
     let (master_address, master_port) = match &settings.meeting {
         plan::Meeting::FreePort => ("127.0.0.1".into(), 0),
@@ -98,7 +109,8 @@ fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
     };
     let folder = settings.logs.folder.shown(&settings.run_id);
     let workers = plan::workers(settings, &Attempt { number: 0, master_address, master_port, folder });
-    print(&plan::dry_run(settings, &workers, &inherited.into_variables()))
+    let outline = plan::Outline::of(settings, &workers, &inherited.into_variables());
+    print(&if settings.json { outline.json() } else { plan::table(&outline) })
 }
 
 /// A run under way.

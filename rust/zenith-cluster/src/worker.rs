@@ -1,8 +1,11 @@
 //! One rank, from its plan to its end.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
+
+use crate::placement::CpuSet;
 
 /// All that is needed to start a rank; nothing is looked up afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,24 @@ pub struct Worker {
     pub environment: Vec<(OsString, OsString)>,
     pub stdout: Output,
     pub stderr: Output,
+    /// `None`: wherever the launcher may run.
+    pub binding: Option<Binding>,
+}
+
+/// What a rank is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Not empty.
+    pub cpus: CpuSet,
+    /// Where its memory comes from while there is some.
+    pub memory_node: Option<u32>,
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "CPUs {}", self.cpus)?;
+        self.memory_node.map_or(Ok(()), |node| write!(out, ", memory of node {node}"))
+    }
 }
 
 /// Where a stream of a rank goes.

@@ -327,13 +327,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "A Python class for log files; done by Python's torchrun.",
     )),
     without_variable(with_choices(
-        &["node", "socket", "exclusive", "core-complex"],
+        &["node", "socket", "exclusive", "core-complex", "auto"],
         flag(
             "--numa-binding",
             Group::Workers,
             Kind::OptionalText(|o| &mut o.numa_binding),
             "MODE",
-            "Bind ranks to cores near their GPU; done by Python's torchrun.",
+            "Bind each rank to CPUs near its GPU: all of the GPU's NUMA node, of its socket, a part of the node for this rank alone, cores that share a cache, or `auto`: the node where GPUs are known.",
         ),
     )),
     flag(
@@ -388,7 +388,31 @@ pub(super) const FLAGS: &[Flag] = &[
             "Who serves the ranks' TCPStore: `launcher`, or `rank0` by itself, as without a launcher.",
         ),
     ),
-    own("--dry-run", Group::Other, Kind::On(|o| &mut o.dry_run), "", "Print what would be started, and exit."),
+    with_choices(
+        &["off", "safe", "full"],
+        own(
+            "--nccl-env",
+            Group::Workers,
+            Kind::Text(|o| &mut o.nccl_env),
+            "LEVEL",
+            "Set variables for NCCL and Gloo that follow from the plan (`safe`) and from what the machine's provider says of it (`full`); each is printed with its reason.",
+        ),
+    ),
+    own(
+        "--dry-run",
+        Group::Other,
+        Kind::On(|o| &mut o.dry_run),
+        "",
+        "Print what would be started, where, and with which environment, and exit.",
+    ),
+    own("--json", Group::Other, Kind::On(|o| &mut o.json), "", "With --dry-run: print it as JSON."),
+    own(
+        "--plot",
+        Group::Other,
+        Kind::OptionalText(|o| &mut o.plot),
+        "FILE",
+        "Draw the machine with its sockets, nodes, cores and GPUs, coloured by rank, as SVG.",
+    ),
     with_choices(
         &["bash", "zsh", "fish"],
         own("--completions", Group::Other, Kind::Completions, "SHELL", "Print completions for a shell, and exit."),

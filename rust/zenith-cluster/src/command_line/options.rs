@@ -24,6 +24,7 @@ pub struct Options {
     pub role: String,
     pub virtual_local_rank: bool,
     pub numa_binding: Option<String>,
+    pub nccl_env: String,
     pub start_method: String,
 
     pub max_restarts: i64,
@@ -45,12 +46,19 @@ pub struct Options {
     pub event_log_handler: String,
 
     pub dry_run: bool,
+    pub json: bool,
+    pub plot: Option<String>,
 
     pub training_script: OsString,
     pub training_script_args: Vec<OsString>,
 }
 
 impl Options {
+    /// Whether it matters what the machine is made of.
+    pub(crate) fn asks_for_topology(&self) -> bool {
+        self.numa_binding.is_some() || self.dry_run || self.plot.is_some()
+    }
+
     /// The flags that torchrun does not have, of those that change what a run does.
     pub(crate) fn not_torchruns(&self) -> Vec<&'static str> {
         let all = [
@@ -59,6 +67,10 @@ impl Options {
             ("--keep-background", self.keep_background),
             ("--propagate-exit-code", self.propagate_exit_code),
             ("--dry-run", self.dry_run),
+            ("--json", self.json),
+            ("--plot", self.plot.is_some()),
+            ("--numa-binding=auto", self.numa_binding.as_deref() == Some("auto")),
+            ("--nccl-env", self.nccl_env != "off"),
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -92,6 +104,7 @@ impl Default for Options {
             role: "default".into(),
             virtual_local_rank: false,
             numa_binding: None,
+            nccl_env: "off".into(),
             start_method: "spawn".into(),
             max_restarts: 0,
             monitor_interval: 0.1,
@@ -109,6 +122,8 @@ impl Default for Options {
             logs_specs: None,
             event_log_handler: "null".into(),
             dry_run: false,
+            json: false,
+            plot: None,
             training_script: OsString::new(),
             training_script_args: Vec::new(),
         }

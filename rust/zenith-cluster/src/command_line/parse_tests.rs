@@ -41,9 +41,9 @@ fn flags_have_two_spellings_and_abbreviations() {
 
 #[test]
 fn our_own_flags_need_full_spelling() {
-    check("--store=rank0 --dry-run --keep-background --propagate-exit-code --forward-signals USR1 s.py", |o| {
+    check("--store=rank0 --dry-run --json --keep-background --propagate-exit-code --forward-signals USR1 s.py", |o| {
         o.store = StoreOwner::Rank0;
-        (o.dry_run, o.keep_background, o.propagate_exit_code) = (true, true, true);
+        (o.dry_run, o.json, o.keep_background, o.propagate_exit_code) = (true, true, true, true);
         o.forward_signals = "USR1".into();
     });
     for line in ["--dry s.py", "--dry_run s.py", "--forward=USR1 s.py"] {

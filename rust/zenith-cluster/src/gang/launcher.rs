@@ -330,6 +330,10 @@ fn not_started(worker: Option<&Worker>, failure: Failure) -> io::Error {
         Step::Session => "cannot set up its process".to_owned(),
         Step::Stdout => format!("cannot open {} for its stdout", file(&worker.stdout)),
         Step::Stderr => format!("cannot open {} for its stderr", file(&worker.stderr)),
+        Step::Binding => format!(
+            "cannot be bound to {}; these CPUs or this memory node may not be used any more",
+            worker.binding.as_ref().map(ToString::to_string).unwrap_or_default()
+        ),
         Step::Exec => format!("cannot start {program}"),
         Step::Together => format!("{program} was not started, as another rank could not be"),
     };

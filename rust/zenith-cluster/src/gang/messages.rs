@@ -16,7 +16,8 @@ use rustix::net::{
 };
 
 use super::tree::Process;
-use crate::worker::{Output, Status, Worker};
+use crate::placement::CpuSet;
+use crate::worker::{Binding, Output, Status, Worker};
 
 /// No message but the workers themselves is longer.
 const PACKET_BYTES: usize = 16 * 1024;
@@ -88,12 +89,14 @@ pub(super) enum Step {
     Session,
     Stdout,
     Stderr,
+    Binding,
     Exec,
     /// Another rank could not be started.
     Together,
 }
 
-const STEPS: [Step; 6] = [Step::Fork, Step::Session, Step::Stdout, Step::Stderr, Step::Exec, Step::Together];
+const STEPS: [Step; 7] =
+    [Step::Fork, Step::Session, Step::Stdout, Step::Stderr, Step::Binding, Step::Exec, Step::Together];
 
 impl Step {
     pub(super) fn number(self) -> u8 {
@@ -180,6 +183,14 @@ pub(super) fn write_workers(workers: &[Worker]) -> io::Result<OwnedFd> {
                 }
             }
         }
+        match &worker.binding {
+            None => out.push(0),
+            Some(binding) => {
+                out.push(1);
+                put_bytes(&mut out, binding.cpus.to_string().as_bytes());
+                put_bytes(&mut out, binding.memory_node.map(|node| node.to_string()).unwrap_or_default().as_bytes());
+            }
+        }
     }
     let memory = rustix::fs::memfd_create("zenith-workers", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(memory);
@@ -207,7 +218,8 @@ fn decode_workers(bytes: &[u8]) -> Option<Vec<Worker>> {
         let environment =
             (0..from.u32()?).map(|_| Some((from.os_string()?, from.os_string()?))).collect::<Option<_>>()?;
         let (stdout, stderr) = (from.output()?, from.output()?);
-        workers.push(Worker { local_rank, rank, program, arguments, environment, stdout, stderr });
+        let binding = from.binding()?;
+        workers.push(Worker { local_rank, rank, program, arguments, environment, stdout, stderr, binding });
     }
     Some(workers)
 }
@@ -374,6 +386,15 @@ impl<'a> Reader<'a> {
         self.bytes().map(|bytes| OsString::from_vec(bytes.to_vec()))
     }
 
+    fn binding(&mut self) -> Option<Option<Binding>> {
+        if self.u8()? == 0 {
+            return Some(None);
+        }
+        let (cpus, node) = (std::str::from_utf8(self.bytes()?).ok()?, std::str::from_utf8(self.bytes()?).ok()?);
+        let memory_node = if node.is_empty() { None } else { Some(node.parse().ok()?) };
+        Some(Some(Binding { cpus: CpuSet::parse(cpus)?, memory_node }))
+    }
+
     fn output(&mut self) -> Option<Output> {
         Some(match self.u8()? {
             0 => Output::Inherited,
@@ -405,8 +426,11 @@ mod tests {
     fn worker() -> impl Strategy<Value = Worker> {
         let environment = prop::collection::vec((os_string(), os_string()), 0..5);
         let arguments = prop::collection::vec(os_string(), 0..5);
-        (any::<u32>(), any::<u32>(), os_string(), arguments, environment, output(), output()).prop_map(
-            |(local_rank, rank, program, arguments, environment, stdout, stderr)| Worker {
+        let binding = (prop::collection::btree_set(0..300_u32, 1..9), prop::option::of(0..9_u32))
+            .prop_map(|(cpus, memory_node)| Binding { cpus: cpus.into_iter().collect(), memory_node });
+        let binding = prop::option::of(binding);
+        (any::<u32>(), any::<u32>(), os_string(), arguments, environment, output(), output(), binding).prop_map(
+            |(local_rank, rank, program, arguments, environment, stdout, stderr, binding)| Worker {
                 local_rank,
                 rank,
                 program,
@@ -414,6 +438,7 @@ mod tests {
                 environment,
                 stdout,
                 stderr,
+                binding,
             },
         )
     }
@@ -472,6 +497,7 @@ mod tests {
             environment: vec![("LARGE".into(), value.into())],
             stdout: Output::Inherited,
             stderr: Output::Discarded,
+            binding: None,
         };
         let memory = write_workers(std::slice::from_ref(&worker)).unwrap();
         send_order(here.as_fd(), &Order::Start, Some(memory.as_fd())).unwrap();

@@ -18,6 +18,7 @@ mod state;
 mod tree;
 
 pub use launcher::Gang;
+pub(crate) use spawn::{Forked, exit, fork};
 pub use tree::Process;
 
 /// How a gang is watched and stopped.

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use super::cgroup::Cgroup;
 use super::messages::{Failure, Step};
 use super::signals::{self, Mask};
+use crate::placement;
 use crate::worker::{Output, Worker};
 
 /// Of linux/sched.h; the constant of `libc` is too narrow for it.
@@ -48,13 +49,13 @@ pub(super) struct Spawned {
 
 /// Which process of a fork this is.
 #[derive(Debug)]
-pub(super) enum Forked {
+pub(crate) enum Forked {
     Parent(Pid),
     Child,
 }
 
 /// Forks a process that has one thread; checked, for in the child of several a lock may be held for ever.
-pub(super) fn fork() -> io::Result<Forked> {
+pub(crate) fn fork() -> io::Result<Forked> {
     has_one_thread()?;
     // SAFETY: SPAWN-1.
     forked(unsafe { libc::fork() }.into())
@@ -107,7 +108,7 @@ fn has_one_thread() -> io::Result<()> {
 }
 
 /// Ends the process at once: no destructors, no handlers, which belong to the process it was forked from.
-pub(super) fn exit(code: i32) -> ! {
+pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
 }
@@ -241,6 +242,9 @@ fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid, is_insid
         // Outside it the rank is still found by its parents.
         let _ = rustix::io::write(cgroup.members(), b"0");
     }
+    if let Some(binding) = &worker.binding {
+        placement::apply(binding).map_err(at(Step::Binding))?;
+    }
     redirect(&worker.stdout, 1).map_err(at(Step::Stdout))?;
     redirect(&worker.stderr, 2).map_err(at(Step::Stderr))?;
     // A launcher in the background of a script ignores these and so would its ranks, which could not be stopped by them.
@@ -302,6 +306,7 @@ mod tests {
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             stdout: Output::Inherited,
             stderr: Output::Inherited,
+            binding: None,
         }
     }
 

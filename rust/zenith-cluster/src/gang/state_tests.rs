@@ -33,6 +33,7 @@ impl Bench {
             environment: Vec::new(),
             stdout: Output::Inherited,
             stderr: Output::Inherited,
+            binding: None,
         };
         let workers: Vec<Worker> = (0..ranks).map(worker).collect();
         let stops = vec![libc::SIGTERM, libc::SIGINT];

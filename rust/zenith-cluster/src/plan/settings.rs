@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::placement::{Placement, place};
 use super::rendezvous::{check_configuration, static_meeting};
 use super::{Environment, Interpreter, Meeting, PlanError, StreamsOfRanks, counts};
 use crate::command_line::{Options, StoreOwner, whole};
 use crate::gang::Rules;
+use crate::placement::{Situation, Topology};
 use crate::signals;
 
 /// What is known of this machine.
@@ -22,6 +24,10 @@ pub struct Machine {
     pub gpus: u32,
     /// Where this program lies.
     pub program_folder: Option<PathBuf>,
+    /// If anything asks for it.
+    pub topology: Option<Topology>,
+    /// What is known without the plan.
+    pub nccl: Situation,
     /// For log folders that nobody named.
     pub temporary_folder: PathBuf,
 }
@@ -53,7 +59,12 @@ pub struct Settings {
     pub logs: Logs,
     pub rules: Rules,
     pub propagate_exit_code: bool,
+    pub placement: Placement,
     pub dry_run: bool,
+    /// The dry run's form.
+    pub json: bool,
+    /// Where the picture goes.
+    pub plot: Option<PathBuf>,
     /// What ranks inherit.
     pub environment: Environment,
     /// To be printed once.
@@ -102,12 +113,15 @@ pub fn decide(
             own.join(", ")
         )));
     }
+    if options.json && !options.dry_run {
+        return Err(PlanError::Value("--json is a form of --dry-run: give both, or neither".into()));
+    }
     let mut notices = Vec::new();
     let nodes = counts::nodes(&options.nnodes)?;
     let max_restarts = u32::try_from(options.max_restarts.min(i64::from(u32::MAX)))
         .map_err(|_| PlanError::Assertion("max_restarts must be >= 0".into()))?;
     let ranks = counts::local_ranks(&options.nproc_per_node, machine, &environment)?;
-    set_threads(ranks, machine, &mut environment, &mut notices);
+    let placement = place(&options, ranks, nodes.1 == 1, machine, &mut environment, &mut notices)?;
     check_configuration(&options.rdzv_conf)?;
     let logs = logs(&options, &environment)?;
     let grace = grace(options.shutdown_timeout, &environment)?;
@@ -139,7 +153,10 @@ pub fn decide(
         logs,
         rules,
         propagate_exit_code: options.propagate_exit_code,
+        placement,
         dry_run: options.dry_run,
+        json: options.json,
+        plot: options.plot.map(PathBuf::from),
         environment,
         notices,
     })))
@@ -152,8 +169,6 @@ fn pythons_own(options: &Options, environment: &Environment) -> Option<String> {
         Some("--run-path".into())
     } else if let Some(name) = &options.logs_specs {
         Some(format!("--logs-specs={name}"))
-    } else if let Some(mode) = &options.numa_binding {
-        Some(format!("--numa-binding={mode}"))
     } else if options.event_log_handler != "null" {
         Some(format!("--event-log-handler={}", options.event_log_handler))
     } else if !options.standalone && !matches!(backend, "static" | "c10d") {
@@ -164,18 +179,6 @@ fn pythons_own(options: &Options, environment: &Environment) -> Option<String> {
         Some("TORCHELASTIC_ENABLE_FILE_TIMER=1".into())
     } else {
         None
-    }
-}
-
-/// Cores are shared by the ranks; one thread each, torchrun's choice, leaves most of them idle (TN-7).
-fn set_threads(ranks: u32, machine: &Machine, environment: &mut Environment, notices: &mut Vec<String>) {
-    if ranks > 1 && environment.get("OMP_NUM_THREADS").is_none() {
-        let threads = (machine.cpus / ranks).max(1);
-        environment.set("OMP_NUM_THREADS", threads.to_string());
-        let cores = machine.cpus;
-        notices.push(format!(
-            "OMP_NUM_THREADS={threads} for each rank ({cores} cores, {ranks} ranks); set it yourself to choose another number"
-        ));
     }
 }
 

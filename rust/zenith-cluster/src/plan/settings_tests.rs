@@ -99,7 +99,8 @@ fn every_rank_has_its_gpu() {
 #[test]
 fn errors_are_torchruns() {
     type Change = fn(&mut Options);
-    let cases: [(Change, &str); 10] = [
+    let cases: [(Change, &str); 11] = [
+        (|o| o.json = true, "ValueError: --json is a form of --dry-run"),
         (|o| o.max_restarts = -1, "AssertionError: max_restarts must be >= 0"),
         (|o| o.shutdown_timeout = Some(-2), "ValueError: shutdown_timeout must be non-negative, got -2"),
         (|o| o.tee = "9".into(), "ValueError: 9 does not match: <^[0123]$> or <^(\\d:[0123],)*(\\d:[0123])$>"),
@@ -132,10 +133,9 @@ fn errors_are_torchruns() {
 #[test]
 fn what_is_pythons_is_left_to_python() {
     type Change = fn(&mut Options);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 5] = [
         (|o| o.run_path = true, "--run-path"),
         (|o| o.logs_specs = Some("x".into()), "--logs-specs=x"),
-        (|o| o.numa_binding = Some("node".into()), "--numa-binding=node"),
         (|o| o.event_log_handler = "console".into(), "--event-log-handler=console"),
         (|o| o.rdzv_backend = "etcd".into(), "--rdzv-backend=etcd"),
         (|o| o.nproc_per_node = "xpu".into(), "--nproc-per-node=xpu"),

@@ -36,6 +36,7 @@ fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
         environment: environment.into_variables(),
         stdout: files.stdout,
         stderr: files.stderr,
+        binding: settings.placement.places.get(local_rank as usize).and_then(|place| place.binding.clone()),
     }
 }
 
@@ -65,6 +66,9 @@ fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Envir
         ("TORCHELASTIC_USE_AGENT_STORE", agents_store),
     ] {
         environment.set(name, value);
+    }
+    if let Some(threads) = settings.placement.threads.get(local_rank as usize) {
+        environment.set("OMP_NUM_THREADS", threads.to_string());
     }
     if environment.get("TORCH_NCCL_ASYNC_ERROR_HANDLING").is_none() {
         environment.set("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
