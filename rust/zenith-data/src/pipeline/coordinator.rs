@@ -216,9 +216,9 @@ impl<S: AsRef<[u8]>> Coordinator<S> {
         self.closed
     }
 
-    /// Whether no task will ever come again.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.next_ticket >= self.batches
+    /// Whether nothing is left to do: until the last batch is made, there may be something to help with.
+    pub(crate) fn is_over(&self) -> bool {
+        self.next_ticket >= self.batches && !self.is_busy()
     }
 
     /// Whether somebody is at work on a task.

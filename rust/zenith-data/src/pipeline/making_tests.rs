@@ -164,9 +164,12 @@ impl Case {
     }
 
     fn run(&self, again: bool) -> Vec<Result<Vec<u64>>> {
+        self.run_with(again, Arc::new(Pair { refused: self.refused.clone(), panics: self.panics }))
+    }
+
+    fn run_with(&self, again: bool, transform: Arc<dyn Transform>) -> Vec<Result<Vec<u64>>> {
         let mut storage = MemoryStorage::new().with("f", (0..COUNT).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
         storage.again = again;
-        let transform: Arc<dyn Transform> = Arc::new(Pair { refused: self.refused.clone(), panics: self.panics });
         let number = Field::dense("n", DType::U64, vec![]);
         let dataset = Encoded {
             schema: Schema::new(vec![Field { name: "pair".into(), kind: transform.kind(), unit: None }, number]),
@@ -212,13 +215,12 @@ impl Case {
 /// The numbers of a batch, whose fields must agree.
 fn numbers(batch: &Batch<Vec<u8>>) -> Vec<u64> {
     let [FieldData::Dense(pairs), FieldData::Dense(plain)] = &batch.fields[..] else { panic!("two dense fields") };
-    let (pairs, _) = pairs.as_chunks::<16>();
     let (plain, _) = plain.as_chunks::<8>();
-    assert_eq!((pairs.len(), plain.len()), (batch.rows, batch.rows));
+    assert_eq!((pairs.len() % batch.rows, plain.len()), (0, batch.rows));
     let read = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-    pairs.iter().zip(plain).for_each(|(pair, plain)| {
+    pairs.chunks(pairs.len() / batch.rows).zip(plain).for_each(|(pair, plain)| {
         assert_eq!(read(&pair[..8]), read(plain));
-        assert_eq!(read(&pair[8..]), read(plain) ^ 0xabc);
+        assert_eq!(read(&pair[8..16]), read(plain) ^ 0xabc);
     });
     plain.iter().map(|plain| read(plain)).collect()
 }
@@ -234,6 +236,52 @@ fn many_hands_make_the_same_batches() {
         assert_eq!(found.len(), 8);
         assert_eq!(all(&found), (0..COUNT).collect::<Vec<_>>());
     }
+}
+
+/// As `Pair`; the samples of the last batch wait a while for each other.
+#[derive(Debug)]
+struct Company {
+    pair: Pair,
+    /// How many are being made now, and were at most.
+    hands: Mutex<(usize, usize)>,
+    came: Condvar,
+}
+
+impl Transform for Company {
+    /// So large that each value is a part of its own; it begins with the pair.
+    fn kind(&self) -> FieldKind {
+        FieldKind::Dense { dtype: DType::U64, shape: vec![10_000] }
+    }
+
+    fn is_random(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        "company".into()
+    }
+
+    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
+        if encoded[0] as u64 >= COUNT - COUNT % BATCH {
+            let mut hands = self.hands.lock().unwrap();
+            hands.0 += 1;
+            hands.1 = hands.1.max(hands.0);
+            self.came.notify_all();
+            let alone = |hands: &mut (usize, usize)| hands.1 < 2;
+            let (mut hands, _) = self.came.wait_timeout_while(hands, Duration::from_millis(500), alone).unwrap();
+            hands.0 -= 1;
+        }
+        self.pair.apply(encoded, key, &mut into[..16])
+    }
+}
+
+#[test]
+fn nobody_leaves_before_the_last_batch_is_made() {
+    let pair = Pair { refused: vec![], panics: false };
+    let company = Arc::new(Company { pair, hands: Mutex::default(), came: Condvar::new() });
+    let case = Case::new(&[], OnError::Raise, 2);
+    assert_eq!(all(&case.run_with(false, company.clone())), (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(company.hands.lock().unwrap().1, 2);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn run<M: BatchMemory>(index: usize, shared: &Shared<M>) {
     let mut scratch = Scratch::default();
     let mut state = shared.lock();
     loop {
-        if state.is_closed() || state.is_drained() {
+        if state.is_closed() || state.is_over() {
             shared.wake_all();
             return;
         }
