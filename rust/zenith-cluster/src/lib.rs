@@ -11,6 +11,7 @@ pub mod gang;
 mod machine;
 mod meeting_point;
 pub mod plan;
+pub mod rendezvous;
 pub mod report;
 pub mod run;
 pub mod signals;

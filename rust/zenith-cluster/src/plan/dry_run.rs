@@ -10,6 +10,7 @@ use crate::worker::{Output, Worker};
 /// `workers` as they would be started; `inherited` is left out of their environments.
 pub fn dry_run(settings: &Settings, workers: &[Worker], inherited: &[(OsString, OsString)]) -> String {
     let place = match &settings.meeting {
+        _ if settings.nodes.is_some() => nodes(settings),
         Meeting::FreePort => "127.0.0.1 at a free port (shown as 0)".into(),
         Meeting::At { host, port } => format!("{host}:{port}"),
     };
@@ -32,6 +33,13 @@ pub fn dry_run(settings: &Settings, workers: &[Worker], inherited: &[(OsString, 
         }
     }
     text
+}
+
+fn nodes(settings: &Settings) -> String {
+    let Some(nodes) = &settings.nodes else { return String::new() };
+    let (terms, host, port) = (&nodes.terms, &nodes.host, nodes.port);
+    let at = if terms.is_static { "that port" } else { "the first node, at a free port (shown as 0)" };
+    format!("{at}\nnodes: {} to {}, which meet at {host} port {port}", terms.least, terms.most)
 }
 
 fn target(output: &Output) -> String {
