@@ -10,6 +10,8 @@ use crate::rendezvous::{Call, Terms};
 
 const C10D_PORT: u16 = 29_400;
 const LAST_CALL: Duration = Duration::from_secs(30);
+/// Of a membership that is final but not counted: those that start together come so close to each other.
+const SETTLING: Duration = Duration::from_millis(300);
 const CLOSE: Duration = Duration::from_secs(30);
 const BEATS_MISSED_MAX: f64 = 3.0;
 /// Where nodes lie in Slurm's tree of switches.
@@ -81,10 +83,11 @@ pub(super) fn nodes(
         seconds("join_timeout", Duration::from_secs(600))?
     };
     let call = match conf("membership") {
-        Some("final") => Call::Final(least),
+        Some("final") => Call::After(SETTLING),
         Some(other) => {
             return Err(PlanError::Value(format!("--rdzv-conf: membership={other} is unknown; there is only `final`")));
         }
+        // Who is counted need not be waited for.
         None => match managed_nodes(most, environment) {
             Some(all) => Call::Final(all),
             None => Call::After(seconds("last_call_timeout", LAST_CALL)?),
@@ -227,7 +230,7 @@ mod tests {
             assert_eq!((nodes.terms.call, nodes.node_rank), (call, rank), "{variables:?}");
         }
         let given = plan(|o| o.rdzv_conf = "membership=final".into(), &[]).expect("a plan");
-        assert_eq!(given.terms.call, Call::Final(2));
+        assert_eq!(given.terms.call, Call::After(SETTLING));
     }
 
     #[test]

@@ -34,10 +34,6 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The first bytes, if so many are there.
     pub(super) fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         (self.bytes.len() >= count).then(|| self.bytes.drain(..count).collect())
@@ -123,7 +119,7 @@ mod tests {
             }
         }
         assert_eq!(seen, reports);
-        assert_eq!(frames.len(), 0);
+        assert_eq!(frames.take(1), None);
     }
 
     #[test]
