@@ -29,7 +29,7 @@ BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
 	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
 
-.PHONY: help setup demo test soak lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix clean
+.PHONY: help setup demo test soak differential lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -54,8 +54,12 @@ demo: setup ## Show what Zenith does.
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
 
-soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each (make test does 4 or 20).
+soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each, gangs at 600 (make test does 4 or 20).
 	ZENITH_SOAK=200 $(PY) -m pytest -q -rP tests/torch/test_faults.py tests/torch/process/test_soak.py -k random_moments $(ARGS)
+	ZENITH_SOAK=600 cargo test --release --locked -p zenith-cluster random_moments -- --nocapture
+
+differential: setup ## Record what torchrun makes of the command lines that zenith-run is compared on (minutes).
+	$(PY) -m tests.cluster.differential.record $(ARGS)
 
 lint: setup ## Check formatting, lints, types and stubs; changes no source.
 	cargo fmt --all --check

@@ -5,6 +5,7 @@
 //! ends with 0, 1 or, if a signal stopped it, 2.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,7 +68,9 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         }
     };
     let workers: Vec<Worker> = (0..count).map(worker).collect();
-    gang.tell(|notice| eprintln!("{notice}"));
+    gang.tell(|notice| {
+        let _ = writeln!(std::io::stderr(), "{notice}");
+    });
     let mut code = 1;
     for attempt in 0..attempts {
         if attempt > 0 && gang.pause(Duration::from_millis(100), &rules)?.is_some() {

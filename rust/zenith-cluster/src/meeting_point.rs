@@ -32,6 +32,9 @@ impl MeetingPoint {
             }
             // Rank 0 binds it again; until then it is anybody's, as under torchrun (TP-3).
             (Meeting::FreePort, StoreOwner::Rank0, _) => Ok((LOOPBACK.into(), bind(LOOPBACK, 0)?.local_addr()?.port())),
+            (Meeting::At { host, port: 0 }, StoreOwner::Rank0, _) => {
+                Ok((host.clone(), bind(host, 0)?.local_addr()?.port()))
+            }
             (Meeting::At { host, port }, StoreOwner::Rank0, _) => Ok((host.clone(), *port)),
             (Meeting::At { host, .. }, StoreOwner::Launcher, Some(server)) => {
                 server.renew()?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::command_line::{self, Parsed};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
 use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
@@ -34,7 +34,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Print(text)) => return print(&text),
         Err(error) => {
-            eprintln!("{error}");
+            console::tell(format!("{error}\n").as_bytes());
             return error.exit_code();
         }
     };
@@ -44,7 +44,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
-            eprintln!("{error}");
+            console::tell(format!("{error}\n").as_bytes());
             FAILED
         }
         Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
@@ -73,7 +73,7 @@ fn possible(decision: Decision) -> Result<Decision, PlanError> {
 }
 
 fn say(what: &(impl Display + ?Sized)) {
-    eprintln!("zenith-run: {what}");
+    console::tell(format!("zenith-run: {what}\n").as_bytes());
 }
 
 fn print(text: &str) -> u8 {
@@ -201,8 +201,7 @@ impl Launch {
             );
         }
         text.extend(last_words(root, workers));
-        // Nobody may listen any more.
-        let _ = io::stderr().write_all(&text);
+        console::tell(&text);
         self.copy_error_file(root);
         match root.exit.status {
             _ if !self.settings.propagate_exit_code => FAILED,
@@ -237,7 +236,7 @@ fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
 }
 
 fn stopped(signal: i32) -> u8 {
-    eprintln!("SignalException: Process {} got signal: {signal}", std::process::id());
+    console::tell(format!("SignalException: Process {} got signal: {signal}\n", std::process::id()).as_bytes());
     FAILED
 }
 
@@ -250,8 +249,8 @@ fn narrator() -> impl FnMut(&Notice) {
         Notice::Ended(exit) if !is_stopping && !exit.status.is_success() => {
             say(&format!("rank {} (process {}) failed: {}", exit.rank, exit.pid, described(exit.status)));
         }
-        Notice::Ended(_) => {}
-        Notice::Killing => say("killing what has not ended within the shutdown timeout"),
+        Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
+        Notice::Ended(_) | Notice::Killing => {}
         Notice::Outlived { .. } => say(notice),
     }
 }

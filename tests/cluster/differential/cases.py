@@ -17,19 +17,28 @@ class Case:
     arguments: tuple[str, ...]
     do: str = ":"
     environment: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
     send: str | None = None
     workers: int = 1
+    cores: int | None = None
 
 
 def case(
-    name: str, line: str, *more: str, do: str = ":", send: str | None = None, workers: int = 1, **env: str
+    name: str,
+    line: str,
+    *more: str,
+    do: str = ":",
+    send: str | None = None,
+    workers: int = 1,
+    cores: int | None = None,
+    **variables: str,
 ) -> Case:
-    """`line` is split at spaces; arguments with spaces in them come in `more`. OMP_NUM_THREADS is given unless a case says not."""
-    environment = {"OMP_NUM_THREADS": "3"} | env
-    if not environment["OMP_NUM_THREADS"]:
-        del environment["OMP_NUM_THREADS"]
-    return Case(name, (*line.split(), *more), do, environment, send=send, workers=workers)
+    """`line` is split at spaces; arguments with spaces in them come in `more`.
+
+    Without a variable that is empty here; by default threads and the address of the node are given, as launchers differ in both.
+    """
+    environment = {"OMP_NUM_THREADS": "3", "PET_LOCAL_ADDR": "127.0.0.1"} | variables
+    environment = {key: value for key, value in environment.items() if value}
+    return Case(name, (*line.split(), *more), do, environment, send, workers, cores)
 
 
 RUN = f"--no-python {WORKER}"
@@ -77,10 +86,21 @@ PARSING = [
     case("parse-log-dir-is-a-file", f"--log-dir {WORKER} {RUN}"),
 ]
 
+# How a worker was started, as far as its environment does not tell. Signals are those of a child: the shell changes its own.
+PROCESS = (
+    'grep SigBlk /proc/self/status | sed "s/^/out: /"; '
+    'echo "out: ignores SIGPIPE: $(( 0x$(sed -n "s/^SigIgn:.//p" /proc/self/status) >> 12 & 1 ))"; '
+    '[[ $(cut -d" " -f6 /proc/$$/stat) == $$ ]] && echo "out: leads its session"; '
+    'for f in /proc/$$/fd/*; do echo "out: descriptor ${f##*/}"; done; echo "out: stdin $(readlink /proc/$$/fd/0)"'
+)
+
 ENVIRONMENT = [
-    case("env-plain", RUN),
-    case("env-standalone-two", f"--standalone --nproc-per-node=2 {RUN} a b", workers=2),
-    case("env-threads", f"--standalone --nproc-per-node=2 {RUN}", OMP_NUM_THREADS="", workers=2),
+    case("env-plain", RUN, PET_LOCAL_ADDR=""),
+    case("env-process", f"--standalone {RUN}", do=PROCESS),
+    case("env-cores", f"--standalone --nproc-per-node=cpu {RUN}", cores=1),
+    case("env-auto", f"--standalone --nproc-per-node=auto {RUN}", cores=1, CUDA_VISIBLE_DEVICES="-1"),
+    case("env-standalone-two", f"--standalone --nproc-per-node=2 {RUN} a b", workers=2, PET_LOCAL_ADDR=""),
+    case("env-threads", f"--standalone --nproc-per-node=2 {RUN}", OMP_NUM_THREADS="", workers=2, cores=1),
     case("env-threads-of-one", f"--standalone {RUN}", OMP_NUM_THREADS=""),
     case("env-underscores", f"--nproc_per_node=2 --max_restarts=2 --rdzv_id=x {RUN}", workers=2),
     case("env-abbreviations", f"--stand --max-r=1 --ro trainer {RUN}"),
@@ -90,7 +110,11 @@ ENVIRONMENT = [
     case("env-static", f"--master-port={{port}} --nproc-per-node=2 {RUN}", workers=2),
     case("env-static-address", f"--master-addr=localhost --master-port={{port}} {RUN}"),
     case("env-static-endpoint", f"--rdzv-endpoint=127.0.0.1:{{port}} --rdzv-id=seven {RUN}"),
-    case("env-c10d", f"--rdzv-backend=c10d --rdzv-endpoint=localhost:0 --rdzv-id=seven --nnodes=1 {RUN}"),
+    case(
+        "env-c10d",
+        f"--rdzv-backend=c10d --rdzv-endpoint=localhost:0 --rdzv-id=seven --nnodes=1 {RUN}",
+        PET_LOCAL_ADDR="",
+    ),
     case("env-rank-0-store", f"--standalone {RUN}", TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"),
     case("env-empty-role", f"--standalone --role= {RUN}"),
     case("env-signals", f"--standalone --signals-to-handle=SIGTERM,SIGUSR1 {RUN}"),
@@ -209,11 +233,12 @@ FAILING = [
     ),
 ]
 
+FIRST = "[[ $TORCHELASTIC_RESTART_COUNT == 0 ]]"
 RESTARTING = [
     case(
         "restart-once",
         f"--standalone --max-restarts=2 {LOGS} -r 3 {RUN}",
-        do=TALK + "; exit $((TORCHELASTIC_RESTART_COUNT == 0))",
+        do=f"{TALK}; ! {FIRST}",
     ),
     case("restart-used-up", f"--standalone --max-restarts=1 {LOGS} {RUN}", do="exit 5"),
     case(
@@ -225,12 +250,33 @@ RESTARTING = [
     case(
         "restart-of-static",
         f"--master-port={{port}} --max-restarts=1 {LOGS} {RUN}",
-        do="exit $((TORCHELASTIC_RESTART_COUNT == 0))",
+        do=f"! {FIRST}",
     ),
     case(
         "restart-tee",
         f"--standalone --max-restarts=1 {LOGS} -t 1 {RUN}",
-        do=TALK + "; exit $((TORCHELASTIC_RESTART_COUNT == 0))",
+        do=f"{TALK}; ! {FIRST}",
+    ),
+    case("restart-of-killed", f"--standalone --max-restarts=1 {LOGS} {RUN}", do=f"{FIRST} && kill -SEGV $$; exit 0"),
+    case("restart-of-recorded", f"--standalone --max-restarts=1 {LOGS} {RUN}", do=f"{FIRST} || exit 0; " + RECORDED),
+    case("restart-by-environment", f"--standalone {LOGS} {RUN}", do=f"! {FIRST}", PET_MAX_RESTARTS="3"),
+    case(
+        "restart-of-rank-0-store",
+        f"--standalone --max-restarts=1 {LOGS} {RUN}",
+        do=f"! {FIRST}",
+        TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1",
+    ),
+    case(
+        "restart-with-filter",
+        f"--standalone --nproc-per-node=2 --max-restarts=1 {LOGS} -t 3 --local-ranks-filter=1 {RUN}",
+        do=f"{TALK}; {FIRST} || exit 0; {SECOND_FAILS}",
+        workers=2,
+    ),
+    case(
+        "restart-past-a-stubborn-rank",
+        f"--standalone --nproc-per-node=2 --max-restarts=1 --shutdown-timeout=1 {LOGS} {RUN}",
+        do=f"{FIRST} || exit 0; [[ $RANK == 0 ]] && trap '' TERM; {SECOND_FAILS}; sleep 20",
+        workers=2,
     ),
 ]
 
@@ -250,6 +296,25 @@ SIGNALS = [
         f"--standalone --shutdown-timeout=1 {LOGS} {RUN}",
         do="trap '' TERM; sleep 20; sleep 20",
         send="SIGTERM",
+    ),
+    case("signal-quit", f"--standalone --nproc-per-node=2 {LOGS} {RUN}", do="exec sleep 20", send="SIGQUIT", workers=2),
+    case(
+        "signal-tee",
+        f"--standalone {LOGS} -t 1 {RUN}",
+        do="trap 'echo out: bye; exit 0' TERM; " + WAITING,
+        send="SIGTERM",
+    ),
+    case("signal-failing-rank", f"--standalone {LOGS} {RUN}", do="trap 'exit 5' TERM; " + WAITING, send="SIGTERM"),
+    case(
+        "signal-unknown", f"--standalone --signals-to-handle=SIGTERM,SIGBOGUS {LOGS} {RUN}", do=WAITING, send="SIGTERM"
+    ),
+    case("signal-not-handled", f"--standalone {LOGS} {RUN}", do="sleep 2 & wait", send="SIGUSR2"),
+    case(
+        "signal-to-static",
+        f"--master-port={{port}} --nproc-per-node=2 {LOGS} {RUN}",
+        do="trap 'exit 0' TERM; " + WAITING,
+        send="SIGTERM",
+        workers=2,
     ),
 ]
 

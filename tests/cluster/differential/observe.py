@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +45,10 @@ def observe(launcher: list[str], case: Case) -> Observation:
 def run(command: list[str], environment: dict[str, str], folder: Path, case: Case) -> tuple[int, str, str]:
     """Exit code and output. Output goes to files: a worker that is left over must not keep this waiting."""
     with (folder / "stdout").open("w+b") as stdout, (folder / "stderr").open("w+b") as stderr:
-        process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
-        )
+        with few_cores(case.cores):
+            process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
         try:
             if case.send:
                 deadline = time.monotonic() + SECONDS
@@ -61,6 +65,17 @@ def run(command: list[str], environment: dict[str, str], folder: Path, case: Cas
         stdout.seek(0)
         stderr.seek(0)
         return code, stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def few_cores(number: int | None) -> Iterator[None]:
+    """What is started inside may use that many cores; what counts cores then gives the same on every machine."""
+    all_cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_cores)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_cores)
 
 
 def described(case: Case, folder: Path, port: str, code: int, stdout: str, stderr: str) -> Observation:
@@ -97,7 +112,8 @@ class Plain:
             (r"(torchelastic_|/none_|/run7_|/seven_|/x_|[0-9a-f]{12}_)[a-z0-9_]{8}(?=/|$)", r"\1<RANDOM>"),
             (r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "<UUID>"),
             (r"\d{4}-\d\d-\d\d_\d\d:\d\d:\d\d", lambda time: time[0] if time[0].startswith("2023-11-14") else "<TIME>"),
-            (r"(MASTER_ADDR=|host      : )" + host + "$", r"\1<HOST>"),
+            (rf"MASTER_ADDR={host}$", "MASTER_ADDR=<HOST>"),
+            (r"(host      : )\S+$", r"\1<HOST>"),
             (rf"\b{port}\b", "<PORT>"),
             (r"(MASTER_PORT=)\d+$", r"\1<FREE PORT>"),
             (r"Process \d+ got", "Process <PID> got"),

@@ -73,7 +73,7 @@ fn arguments_need_not_be_utf8() {
     let Ok(Parsed::Run(options)) = parse(&["s.py".into(), odd.clone()], |_| None) else {
         panic!("it is a command line")
     };
-    assert_eq!(options.training_script_args, [odd.clone()]);
+    assert_eq!(options.training_script_args, std::slice::from_ref(&odd));
     assert!(parse(&["--role".into(), odd], |_| None).is_err_and(|error| error.to_string().contains("not UTF-8")));
 }
 
@@ -159,5 +159,18 @@ fn negative_numbers_and_blanks_are_values() {
     ] {
         let found = classify(OsStr::new(argument)).expect("no abbreviation");
         assert_eq!(matches!(found, Argument::Value), is_value, "{argument:?}");
+    }
+}
+
+proptest::proptest! {
+    /// Words that look like flags, and others, in any order: an answer, and never a panic.
+    #[test]
+    fn every_command_line_has_an_answer(words in proptest::collection::vec("(--?[a-z_-]{0,14}(=.{0,4})?)|.{0,5}", 0..6)) {
+        let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        match parse(&arguments, |_| None) {
+            Ok(Parsed::Run(options)) => proptest::prop_assert!(arguments.contains(&options.training_script)),
+            Ok(Parsed::Print(text)) => proptest::prop_assert!(!text.is_empty()),
+            Err(error) => proptest::prop_assert_eq!(error.exit_code(), 2),
+        }
     }
 }

@@ -14,6 +14,15 @@ const READ_BYTES: usize = 64 << 10;
 /// A file that is so far ahead of a console that takes no more is read without being shown.
 const BEHIND_BYTES_MAX: u64 = 64 << 20;
 
+/// What became of a look at a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Progress {
+    AtEnd,
+    /// There is more, and the console takes none of it now.
+    Held,
+    Read,
+}
+
 #[derive(Debug)]
 pub(super) struct Follower {
     tail: Tail,
@@ -44,10 +53,10 @@ impl Follower {
         self.tail.stream
     }
 
-    /// Shows the next piece. Whether there may be more.
-    pub(super) fn read(&mut self, sink: &mut Sink, duplicates: &mut [DuplicateFile]) -> bool {
-        if sink.is_full() && !self.is_far_behind() {
-            return self.is_behind();
+    /// Shows the next piece.
+    pub(super) fn read(&mut self, sink: &mut Sink, duplicates: &mut [DuplicateFile]) -> Progress {
+        if sink.is_full() && !self.is_behind_by(BEHIND_BYTES_MAX) {
+            return if self.is_behind_by(0) { Progress::Held } else { Progress::AtEnd };
         }
         let is_shown = !sink.is_full();
         match self.file.read_at(&mut self.buffer, self.position) {
@@ -56,18 +65,18 @@ impl Follower {
                 if self.length() < self.position {
                     self.position = 0;
                 }
-                false
+                Progress::AtEnd
             }
             Ok(read) => {
                 self.position += read as u64;
                 let mut show = Show { tail: &self.tail, sink, duplicates, is_shown, lost: &mut self.lost };
                 self.lines.push(&self.buffer[..read], |line, cut| show.line(line, cut));
-                true
+                Progress::Read
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::Read,
             Err(error) => {
                 self.error = Some(error);
-                false
+                Progress::AtEnd
             }
         }
     }
@@ -82,12 +91,8 @@ impl Follower {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    fn is_behind(&self) -> bool {
-        self.length() > self.position
-    }
-
-    fn is_far_behind(&self) -> bool {
-        self.length() > self.position + BEHIND_BYTES_MAX
+    fn is_behind_by(&self, bytes: u64) -> bool {
+        self.length() > self.position + bytes
     }
 
     pub(super) fn take_error(&mut self) -> Option<String> {

@@ -87,4 +87,25 @@ mod tests {
         assert!(found[0].ends_with("xy+3"), "{}", &found[0][LINE_BYTES_MAX - 2..]);
         assert_eq!(found[1], "next+0");
     }
+
+    proptest::proptest! {
+        /// However the bytes are cut, the lines are those of Python's universal newlines.
+        #[test]
+        fn pieces_do_not_matter(text in "[a\r\n]{0,40}", cuts in proptest::collection::vec(0usize..40, 0..5)) {
+            let mut pieces = Vec::new();
+            let mut rest = text.as_bytes();
+            for cut in cuts {
+                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            pieces.push(rest);
+            let plain = text.replace("\r\n", "\n").replace('\r', "\n");
+            let mut expected: Vec<String> = plain.split('\n').map(|line| format!("{line}+0")).collect();
+            if plain.is_empty() || plain.ends_with('\n') {
+                expected.pop();
+            }
+            proptest::prop_assert_eq!(cut(&pieces), expected);
+        }
+    }
 }

@@ -2,11 +2,12 @@
 //!
 //! Ranks write files and never wait for the console. What the console does not take stays in the files; if it falls too far
 //! behind, lines are left out and counted. `lines` cuts bytes into lines, `sink` is one of the launcher's streams, `follower`
-//! a file; the thread here moves bytes from one to the other.
+//! a file; the thread here moves bytes from one to the other. `tell` is for what the launcher itself has to say.
 
 mod follower;
 mod lines;
 mod sink;
+mod tell;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use crate::plan::{Duplicate, Tail, TailedStream};
-use follower::{DuplicateFile, Follower};
+pub(crate) use tell::tell;
+
+use follower::{DuplicateFile, Follower, Progress};
 use sink::Sink;
 
 /// How long the end of an attempt waits for a console that takes nothing.
@@ -95,30 +98,28 @@ impl Copier {
     fn run(mut self) -> Shown {
         let mut is_last = false;
         loop {
-            let has_more = self.read();
+            let progress = self.read();
             self.sinks.iter_mut().for_each(Sink::flush);
-            if is_last && !has_more {
-                return self.end();
+            match progress {
+                Progress::Read => continue,
+                Progress::AtEnd if is_last => return self.end(),
+                Progress::AtEnd | Progress::Held => is_last |= self.wait(is_last),
             }
-            // Between two reads there is time for the console, not for a wait.
-            if !has_more || self.sinks.iter().any(Sink::is_full) {
-                is_last |= self.wait(is_last);
-                if is_last && self.sinks.iter().any(|sink| sink.stalls_since(STALL_MAX)) {
-                    self.sinks.iter_mut().for_each(Sink::give_up);
-                }
+            if is_last {
+                self.sinks.iter_mut().filter(|sink| sink.stalls_since(STALL_MAX)).for_each(Sink::give_up);
             }
         }
     }
 
-    /// A piece of every file whose stream has room. Whether there may be more to read.
-    fn read(&mut self) -> bool {
-        let mut has_more = false;
+    /// A piece of every file whose stream has room.
+    fn read(&mut self) -> Progress {
+        let mut progress = Progress::AtEnd;
         for follower in &mut self.followers {
             let sink = &mut self.sinks[index(follower.stream())];
-            has_more |= follower.read(sink, &mut self.duplicates);
+            progress = progress.max(follower.read(sink, &mut self.duplicates));
         }
         self.duplicates.iter_mut().for_each(DuplicateFile::flush);
-        has_more
+        progress
     }
 
     /// Until a file grows, the console takes something, or all is to end. Whether the latter is the case.

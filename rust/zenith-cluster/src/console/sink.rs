@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// A pipe that says it can be written to takes as much without blocking (PIPE_BUF). The stream's description is shared with
 /// other processes, so it cannot be made non-blocking.
-const WRITE_BYTES_MAX: usize = 4096;
+pub(super) const WRITE_BYTES_MAX: usize = 4096;
 
 /// Who takes what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,6 +102,24 @@ fn a_console_that_takes_nothing_ends_nothing() {
 }
 
 #[test]
+fn one_stream_does_not_wait_for_the_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tail = |name: &str, stream| Tail { file: folder.path().join(name), stream, prefix: String::new().into() };
+    let tails = [tail("out", TailedStream::Stdout), tail("err", TailedStream::Stderr)];
+    let ((_stuck, stuck_write), (mut read, write)) = (io::pipe().expect("a pipe"), io::pipe().expect("a pipe"));
+    let streams = [stuck_write.as_fd(), write.as_fd()];
+    let console = Console::start_on(&tails, &[], streams).expect("a console").expect("files to show");
+    let text = "x\n".repeat(1 << 20);
+    std::fs::write(folder.path().join("out"), &text).expect("a file");
+    thread::sleep(Duration::from_millis(100));
+    std::fs::write(folder.path().join("err"), &text).expect("a file");
+    let mut all = vec![0; text.len()];
+    read.read_exact(&mut all).expect("all lines");
+    assert!(all == text.as_bytes());
+    assert!(console.finish().lost > 0);
+}
+
+#[test]
 fn a_console_that_goes_away_is_no_error() {
     let bench = Bench::new(&["a"], &[]);
     let Bench { folder, console, pipe } = bench;

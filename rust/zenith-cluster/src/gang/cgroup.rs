@@ -19,8 +19,8 @@ pub(super) struct Cgroup {
     folder: PathBuf,
     /// Where ranks write themselves.
     members: OwnedFd,
-    /// The lock.
-    _held: OwnedFd,
+    /// The folder, locked.
+    held: OwnedFd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +38,17 @@ impl Cgroup {
         let groups = std::fs::read("/proc/self/cgroup").ok()?;
         let parent = own_folder(version, &mounts, &groups)?;
         sweep(version, &parent);
-        let folder = parent.join(format!("{PREFIX}{}", rustix::process::getpid().as_raw_nonzero()));
-        std::fs::create_dir(&folder).ok()?;
-        let made = Self::open(version, &folder);
-        if made.is_none() {
-            let _ = std::fs::remove_dir(&folder);
-        }
-        made
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        // Between its making and its lock another launcher may take the folder for a leftover.
+        (0..5).find_map(|attempt| {
+            let folder = parent.join(format!("{PREFIX}{pid}.{attempt}"));
+            std::fs::create_dir(&folder).ok()?;
+            let made = Self::open(version, &folder);
+            if made.is_none() {
+                let _ = std::fs::remove_dir(&folder);
+            }
+            made
+        })
     }
 
     /// `None` also if another launcher takes the new folder for a leftover.
@@ -55,7 +59,12 @@ impl Cgroup {
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let members = rustix::fs::openat(CWD, folder.join("cgroup.procs"), flags, Mode::empty()).ok()?;
-        Some(Self { version, folder: folder.to_owned(), members, _held: held })
+        Some(Self { version, folder: folder.to_owned(), members, held })
+    }
+
+    /// The folder into which a process can be forked.
+    pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        (self.version == Version::Two).then(|| self.held.as_fd())
     }
 
     pub(super) fn members(&self) -> BorrowedFd<'_> {

@@ -55,9 +55,9 @@ struct Guardian {
 struct Rank {
     index: u32,
     spawned: Spawned,
-    /// Its program has begun, or it is known why not.
-    is_settled: bool,
-    is_reaped: bool,
+    /// How it ended, once it is reaped.
+    end: Option<WaitStatus>,
+    is_reported: bool,
 }
 
 /// What an epoll event is about; ranks count from `RANKS`, their pipes from `PIPES`.
@@ -115,14 +115,13 @@ impl Guardian {
                 Err(error) => return Err(error.into()),
             }
             let tokens: Vec<u64> = ready.iter().map(|event: &epoll::Event| event.data.u64()).collect();
-            // Ranks first, in the order in which the kernel saw them end: SIGCHLD tells of no order.
+            // Ranks first: a signal that comes with their end finds them gone.
             for &token in tokens.iter().filter(|&&token| token >= RANKS) {
                 self.on_rank(token)?;
             }
             if tokens.contains(&LAUNCHER) {
-                self.launcher_is_gone = true;
-            }
-            if tokens.contains(&SOCKET) {
+                self.on_launcher_gone()?;
+            } else if tokens.contains(&SOCKET) {
                 self.on_socket()?;
             }
             if tokens.contains(&CHILDREN) {
@@ -149,7 +148,9 @@ impl Guardian {
             if !self.launcher_is_gone {
                 self.killing = None;
             }
-            if std::mem::take(&mut self.is_busy) {
+            // An end that is not reported yet comes with the next events.
+            if self.is_busy && self.ranks.iter().all(|rank| rank.is_reported) {
+                self.is_busy = false;
                 self.ranks.clear();
                 self.report(&Report::Empty);
             }
@@ -162,20 +163,24 @@ impl Guardian {
         !has_children || self.leaves || self.killing.is_some_and(|since| since.elapsed() > LAST_WAIT)
     }
 
+    /// What it had still asked for is asked by nobody now. Both descriptors would be ready for ever.
+    fn on_launcher_gone(&mut self) -> io::Result<()> {
+        self.launcher_is_gone = true;
+        epoll::delete(&self.epoll, &self.post.socket)?;
+        epoll::delete(&self.epoll, &self.post.launcher)?;
+        Ok(())
+    }
+
     fn on_socket(&mut self) -> io::Result<()> {
         loop {
             match messages::receive_order(self.post.socket.as_fd()) {
                 Ok(Some((order, workers))) => self.obey(order, workers)?,
-                Ok(None) => {
-                    self.launcher_is_gone = true;
-                    epoll::delete(&self.epoll, &self.post.socket)?;
-                    return Ok(());
-                }
+                Ok(None) => return self.on_launcher_gone(),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
                     io::ErrorKind::Interrupted => {}
                     // A launcher that died with reports unread resets the connection.
-                    io::ErrorKind::ConnectionReset => self.launcher_is_gone = true,
+                    io::ErrorKind::ConnectionReset => return self.on_launcher_gone(),
                     _ => return Err(error),
                 },
             }
@@ -221,7 +226,7 @@ impl Guardian {
             let together = Err(Failure { step: Step::Together, errno: libc::ECANCELED });
             let conditions = Conditions {
                 mask: self.post.mask,
-                cgroup: self.post.cgroup.as_ref().map(Cgroup::members),
+                cgroup: self.post.cgroup.as_ref(),
                 dies_with_parent: self.post.layers.dies_with_parent,
             };
             let started = if failed { together } else { spawn::spawn(worker, &conditions) };
@@ -230,8 +235,10 @@ impl Guardian {
                     let place = self.ranks.len() as u64;
                     let read = epoll::EventFlags::IN;
                     epoll::add(&self.epoll, &spawned.process, epoll::EventData::new_u64(RANKS + place), read)?;
-                    epoll::add(&self.epoll, &spawned.failure, epoll::EventData::new_u64(PIPES + place), read)?;
-                    self.ranks.push(Rank { index, spawned, is_settled: false, is_reaped: false });
+                    if let Some(pipe) = &spawned.failure {
+                        epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), read)?;
+                    }
+                    self.ranks.push(Rank { index, spawned, end: None, is_reported: false });
                 }
                 Err(failure) => {
                     failed = true;
@@ -248,21 +255,15 @@ impl Guardian {
         if token >= PIPES {
             return Ok(());
         }
-        let Some(rank) = self.ranks.get(place).filter(|rank| !rank.is_reaped) else { return Ok(()) };
-        let ended = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(rank.spawned.pid), WaitOptions::NOHANG));
-        match ended {
-            Ok(Some((_, status))) => self.on_end(place, status),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.on_end(place)
     }
 
     /// The pipe of a rank has ended, or brings the reason why there is no rank.
     fn on_begun(&mut self, place: usize) -> io::Result<()> {
-        let Some(rank) = self.ranks.get_mut(place).filter(|rank| !rank.is_settled) else { return Ok(()) };
-        rank.is_settled = true;
-        epoll::delete(&self.epoll, &rank.spawned.failure)?;
-        let report = match spawn::read_failure(rank.spawned.failure.as_fd()) {
+        let Some(rank) = self.ranks.get_mut(place) else { return Ok(()) };
+        let Some(pipe) = rank.spawned.failure.take() else { return Ok(()) };
+        epoll::delete(&self.epoll, &pipe)?;
+        let report = match spawn::read_failure(pipe.as_fd()) {
             Some(failure) => Report::NotStarted { index: rank.index, failure },
             None => Report::Started { index: rank.index, pid: rank.spawned.pid.as_raw_nonzero().get() },
         };
@@ -270,14 +271,20 @@ impl Guardian {
         Ok(())
     }
 
-    fn on_end(&mut self, place: usize, status: WaitStatus) -> io::Result<()> {
-        self.on_begun(place)?;
-        let Some(rank) = self.ranks.get_mut(place) else { return Ok(()) };
-        rank.is_reaped = true;
+    /// The only place that reports an end: epoll lists its events in the order in which they happened, `wait` does not.
+    fn on_end(&mut self, place: usize) -> io::Result<()> {
+        let Some(rank) = self.ranks.get_mut(place).filter(|rank| !rank.is_reported) else { return Ok(()) };
+        if rank.end.is_none() {
+            let pid = Some(rank.spawned.pid);
+            let waited = rustix::io::retry_on_intr(|| rustix::process::waitpid(pid, WaitOptions::NOHANG))?;
+            rank.end = waited.map(|(_, status)| status);
+        }
+        let Some(end) = rank.end else { return Ok(()) };
+        rank.is_reported = true;
         epoll::delete(&self.epoll, &rank.spawned.process)?;
-        let status = match status.terminating_signal() {
+        let status = match end.terminating_signal() {
             Some(signal) => Status::Signal(signal),
-            None => Status::Code(status.exit_status().unwrap_or(-1)),
+            None => Status::Code(end.exit_status().unwrap_or(-1)),
         };
         let (index, pid) = (rank.index, rank.spawned.pid.as_raw_nonzero().get());
         self.report(&Report::Ended { index, pid, status, at: SystemTime::now() });
@@ -289,9 +296,9 @@ impl Guardian {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
-                    let place = self.ranks.iter().position(|rank| !rank.is_reaped && rank.spawned.pid == pid);
-                    if let Some(place) = place {
-                        self.on_end(place, status)?;
+                    let mut unreaped = self.ranks.iter_mut().filter(|rank| rank.end.is_none());
+                    if let Some(rank) = unreaped.find(|rank| rank.spawned.pid == pid) {
+                        rank.end = Some(status);
                     }
                 }
                 Ok(None) => return Ok(true),
@@ -304,7 +311,7 @@ impl Guardian {
 
     /// Invariant: a number is used only for a child that this process has not reaped, which nobody else can have.
     fn signal(&self, signal: Signal, to: Target) {
-        let running = || self.ranks.iter().filter(|rank| !rank.is_reaped);
+        let running = || self.ranks.iter().filter(|rank| rank.end.is_none());
         for rank in running() {
             // Before it has a group of its own it is reached alone. That it has just ended is no error.
             let _ = match to {

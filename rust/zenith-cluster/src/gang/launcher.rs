@@ -1,6 +1,6 @@
 //! The launcher's side of a gang: it waits for the guardian, for signals and for deadlines, and asks `State` what to do.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,8 @@ impl Gang {
                 let guardian_process = rustix::process::pidfd_open(guardian, PidfdFlags::empty())?;
                 let hears = Box::new(|notice: &Notice| {
                     if matches!(notice, Notice::Outlived { .. }) {
-                        eprintln!("zenith-run: {notice}");
+                        // A terminal that is gone is no reason to end.
+                        let _ = writeln!(io::stderr(), "zenith-run: {notice}");
                     }
                 });
                 Ok(Self {
@@ -119,6 +120,10 @@ impl Gang {
     ) -> io::Result<Outcome> {
         if workers.is_empty() {
             return Ok(Outcome::Succeeded(Vec::new()));
+        }
+        // Asked to stop before there is anything to stop.
+        if let Some(signal) = self.pause(Duration::ZERO, rules)? {
+            return Ok(Outcome::Stopped { signal, exits: Vec::new() });
         }
         let signals = self.listen(rules)?;
         let memory = messages::write_workers(workers)?;

@@ -18,17 +18,20 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::cgroup::Cgroup;
 use super::messages::{Failure, Step};
 use super::signals::{self, Mask};
 use crate::worker::{Output, Worker};
+
+/// Of linux/sched.h; the constant of `libc` is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// What all ranks are started with.
 #[derive(Debug)]
 pub(super) struct Conditions<'a> {
     /// As it was before the launcher blocked signals.
     pub(super) mask: Mask,
-    /// Where a rank writes itself to be in the gang's cgroup.
-    pub(super) cgroup: Option<BorrowedFd<'a>>,
+    pub(super) cgroup: Option<&'a Cgroup>,
     /// Whether ranks die with the process that starts them.
     pub(super) dies_with_parent: bool,
 }
@@ -38,8 +41,8 @@ pub(super) struct Conditions<'a> {
 pub(super) struct Spawned {
     pub(super) pid: Pid,
     pub(super) process: OwnedFd,
-    /// Ends without a word when the program has begun; else it brings a `Failure`.
-    pub(super) failure: OwnedFd,
+    /// Ends without a word when the program has begun; else it brings a `Failure`. `None` once that is known.
+    pub(super) failure: Option<OwnedFd>,
 }
 
 /// Which process of a fork this is.
@@ -51,18 +54,43 @@ pub(super) enum Forked {
 
 /// Forks a process that has one thread; checked, for in the child of several a lock may be held for ever.
 pub(super) fn fork() -> io::Result<Forked> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        let text = format!("this process has {threads} threads; a gang is made before the first one is started");
-        return Err(io::Error::other(text));
-    }
-    // SAFETY: SPAWN-1, by the count above and because nobody else could start a thread meanwhile.
-    let pid = unsafe { libc::fork() };
+    has_one_thread()?;
+    // SAFETY: SPAWN-1.
+    forked(unsafe { libc::fork() }.into())
+}
+
+/// As `fork`, with the child in another control group of version 2 from its first moment. To write a process into a group
+/// afterwards makes the kernel wait for all processors, up to tens of milliseconds.
+fn fork_into(group: BorrowedFd<'_>) -> io::Result<Forked> {
+    has_one_thread()?;
+    // SAFETY: all fields are numbers, for which zero says "not asked for".
+    let mut wanted: libc::clone_args = unsafe { std::mem::zeroed() };
+    wanted.flags = CLONE_INTO_CGROUP;
+    wanted.exit_signal = libc::SIGCHLD as u64;
+    wanted.cgroup = group.as_raw_fd() as u64;
+    // SAFETY: SPAWN-1; without a stack of its own and without shared memory the child goes on as that of a fork does. What libc
+    // does around its own fork is for threads and for their number, which nobody asks for before exec.
+    forked(unsafe { libc::syscall(libc::SYS_clone3, &raw const wanted, size_of::<libc::clone_args>()) })
+}
+
+fn forked(pid: libc::c_long) -> io::Result<Forked> {
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
-        _ => Pid::from_raw(pid).map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no pid")),
+        _ => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no pid"))
+        }
     }
+}
+
+fn has_one_thread() -> io::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads == 1 {
+        return Ok(());
+    }
+    let text = format!("this process has {threads} threads; a gang is made before the first one is started");
+    Err(io::Error::other(text))
 }
 
 /// Ends the process at once: no destructors, no handlers, which belong to the process it was forked from.
@@ -78,9 +106,12 @@ pub(super) fn spawn(worker: &Worker, conditions: &Conditions<'_>) -> Result<Spaw
     let guardian = rustix::process::getpid();
     let fork_failed =
         |error: io::Error| Failure { step: Step::Fork, errno: error.raw_os_error().unwrap_or(libc::EAGAIN) };
-    match fork().map_err(fork_failed)? {
+    // A kernel or a sandbox that does not know the call refuses it; the child then goes to the group by itself.
+    let into = conditions.cgroup.and_then(Cgroup::birthplace).and_then(|group| fork_into(group).ok());
+    let is_inside = into.is_some();
+    match into.map_or_else(fork, Ok).map_err(fork_failed)? {
         Forked::Child => {
-            let become_it = std::panic::AssertUnwindSafe(|| program.become_it(worker, conditions, guardian));
+            let become_it = std::panic::AssertUnwindSafe(|| program.become_it(worker, conditions, guardian, is_inside));
             let panicked = Failure { step: Step::Session, errno: libc::EFAULT };
             let Failure { step, errno } = std::panic::catch_unwind(become_it).unwrap_or(panicked);
             let mut message = [step.number(), 0, 0, 0, 0];
@@ -97,7 +128,7 @@ pub(super) fn spawn(worker: &Worker, conditions: &Conditions<'_>) -> Result<Spaw
                     return Err(failed(errno));
                 }
             };
-            Ok(Spawned { pid, process, failure })
+            Ok(Spawned { pid, process, failure: Some(failure) })
         }
     }
 }
@@ -139,8 +170,8 @@ impl Program {
     }
 
     /// In the child. Comes back only if something failed.
-    fn become_it(&self, worker: &Worker, conditions: &Conditions<'_>, guardian: Pid) -> Failure {
-        match prepare(worker, conditions, guardian) {
+    fn become_it(&self, worker: &Worker, conditions: &Conditions<'_>, guardian: Pid, is_inside: bool) -> Failure {
+        match prepare(worker, conditions, guardian, is_inside) {
             Err(failure) => failure,
             Ok(()) => Failure { step: Step::Exec, errno: self.exec().raw_os_error() },
         }
@@ -183,7 +214,7 @@ fn places(worker: &Worker) -> Vec<OsString> {
 }
 
 /// Makes a forked process what a rank is to be, but for its program.
-fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid) -> Result<(), Failure> {
+fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid, is_inside: bool) -> Result<(), Failure> {
     let at = |step| move |errno: Errno| Failure { step, errno: errno.raw_os_error() };
     rustix::process::setsid().map_err(at(Step::Session))?;
     if conditions.dies_with_parent {
@@ -193,9 +224,9 @@ fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid) -> Resul
     if rustix::process::getppid() != Some(guardian) {
         return Err(at(Step::Session)(Errno::SRCH));
     }
-    if let Some(cgroup) = conditions.cgroup {
-        // Without it the rank is still found by its parents.
-        let _ = rustix::io::write(cgroup, b"0");
+    if let Some(cgroup) = conditions.cgroup.filter(|_| !is_inside) {
+        // Outside it the rank is still found by its parents.
+        let _ = rustix::io::write(cgroup.members(), b"0");
     }
     redirect(&worker.stdout, 1).map_err(at(Step::Stdout))?;
     redirect(&worker.stderr, 2).map_err(at(Step::Stderr))?;

@@ -274,8 +274,9 @@ enum Over {
 impl Member {
     fn take_part(mut self) {
         let mut give_up_at = Instant::now() + self.join_timeout;
+        let mut lost = None;
         loop {
-            let over = match self.connect(give_up_at) {
+            let over = match self.connect(give_up_at, lost.as_deref()) {
                 Ok((stream, seal)) => self.listen(&stream, seal),
                 Err(verdict) => Over::Ended(verdict),
             };
@@ -286,7 +287,8 @@ impl Member {
                 Over::Ended(verdict) => return self.shared.decide(Decision::End(verdict)),
                 Over::Cut(why) => {
                     *lock(&self.shared.is_clean) = false;
-                    self.shared.decide(Decision::Cut(why));
+                    self.shared.decide(Decision::Cut(why.clone()));
+                    lost = Some(why);
                     let is_clean = lock(&self.shared.is_clean);
                     let is_clean = self.shared.cleaned.wait_while(is_clean, |is_clean| !*is_clean);
                     drop(is_clean.unwrap_or_else(PoisonError::into_inner));
@@ -296,7 +298,8 @@ impl Member {
         }
     }
 
-    fn connect(&mut self, give_up_at: Instant) -> Result<(TcpStream, Seal), Verdict> {
+    /// `lost` is why there was a connection and is none.
+    fn connect(&mut self, give_up_at: Instant, lost: Option<&str>) -> Result<(TcpStream, Seal), Verdict> {
         let mut pause = RETRY_FIRST;
         loop {
             let error = match self.reach() {
@@ -311,10 +314,17 @@ impl Member {
             let (host, port) = &self.host;
             let now = Instant::now();
             if now >= give_up_at {
-                return Err(Verdict::Failed(format!(
-                    "the rendezvous' host at {host} port {port} cannot be reached: {error}. See whether its zenith-run \
-                     lives, and whether this node can connect to that port"
-                )));
+                let what = format!("the rendezvous' host at {host} port {port}");
+                return Err(Verdict::Failed(match lost {
+                    Some(why) => format!(
+                        "{what} is lost, and with it the run: {why}; it cannot be reached again: {error}. Look for the \
+                         reason at the host"
+                    ),
+                    None => format!(
+                        "{what} cannot be reached: {error}. See whether its zenith-run lives, and whether this node can \
+                         connect to that port"
+                    ),
+                }));
             }
             let left = give_up_at.saturating_duration_since(now);
             self.line.show(

@@ -175,4 +175,13 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&to).expect("a copy"), copied);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_have_an_answer(bytes: Vec<u8>) {
+            let text = String::from_utf8_lossy(&bytes);
+            proptest::prop_assert!(of(&text).is_some());
+            let _ = of(&format!("{{\"message\":{text:?}}}"));
+        }
+    }
 }

@@ -318,3 +318,7 @@ fn write_text(text: &[u8], out: &mut Vec<u8>) {
     write_count(text.len(), out);
     out.extend_from_slice(text);
 }
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

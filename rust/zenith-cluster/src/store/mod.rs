@@ -116,3 +116,7 @@ impl Running {
         Ok(Self { stop, thread })
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -231,3 +231,7 @@ fn text<'a>(rest: &mut &'a [u8], bytes_max: usize, too_long: fn(u64) -> Violatio
         _ => Err(Stop::Broken(too_long(length))),
     }
 }
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

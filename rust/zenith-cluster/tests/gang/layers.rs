@@ -28,9 +28,7 @@ fn launched(layer: &str, without: &str) -> Option<Launched> {
         return Some(gang);
     }
     eprintln!("skipped: {layer}, no such control group can be made here");
-    gang.signal(Signal::TERM);
-    // Without any layer the daemons are this test's to end.
-    gang.wait();
+    // Without any layer its processes are this test's to end.
     for (pid, _) in gang.survivors() {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
@@ -64,6 +62,17 @@ fn each_layer_alone_stops_a_gang() {
         assert_eq!(gang.wait().status.code(), Some(2), "{layer}");
         assert_eq!(gang.survivors(), [], "{layer}");
     }
+}
+
+#[test]
+fn a_later_launcher_ends_what_launcher_and_guardian_have_left() {
+    let (layer, without) = ALONE[0];
+    let Some(gang) = launched(layer, without) else { return };
+    for pid in [gang.pid(), gang.guardian().unwrap()] {
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    }
+    assert_eq!(launch_with(&[(VARIABLE, without)], None, &[], 1, "exit 0").wait().status.code(), Some(0));
+    // Dropped: it fails if anything survives.
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn exits_come_in_the_order_of_the_kernel() {
     // All have ended before the guardian, which has not been able to look, sees the first.
     let guardian = gang.guardian().unwrap();
     kill_process(guardian, Signal::STOP).unwrap();
+    eventually("the guardian is stopped", || state(guardian) == Some('T'));
     for &(_, rank) in &ranks {
         kill_process(rank, Signal::KILL).unwrap();
         eventually("the rank has ended", || state(rank) == Some('Z'));
@@ -56,7 +57,7 @@ fn exits_come_in_the_order_of_the_kernel() {
     kill_process(guardian, Signal::CONT).unwrap();
     let ended = gang.wait();
     let order: Vec<&str> = ended.lines.iter().filter(|line| line.contains("ended")).map(|line| &line[..6]).collect();
-    assert_eq!(order, ["rank 2", "rank 1", "rank 0"]);
+    assert_eq!(order, ["rank 2", "rank 1", "rank 0"], "{:?}", ended.lines);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What is left of a gang: nothing, however it ends.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{STUBBORN, children, eventually, launch, start};
+use crate::harness::{STUBBORN, children, eventually, example, launch, start};
 
 /// Starts processes in sessions of their own, whose parents end at once, and stays.
 const DAEMONS: &str = "for i in 1 2 3; do (setsid sh -c 'trap \"\" TERM HUP; sleep 1000 & sleep 1000' &) ; done";
@@ -112,4 +113,29 @@ fn ten_thousand_grandchildren_are_reaped() {
     gang.wait_for("done");
     let guardian = gang.guardian().unwrap();
     eventually("only the ranks are left", || children(guardian).len() == 2);
+}
+
+#[test]
+fn no_other_process_is_hit_where_numbers_are_used_again_at_once() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect();
+    // Older kernels have one limit for all namespaces; it shall not be touched.
+    if version < vec![6, 14] || !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: no pid namespace with a limit of its own can be made here");
+        return;
+    }
+    // Bystanders come and go through all 400 numbers while gangs with many orphans are stopped beside them.
+    let script = r#"echo 400 > /proc/sys/kernel/pid_max || exit 9
+        for i in 1 2 3; do (while :; do sleep 0.002 || echo hit >&2; done) & done
+        ZENITH_GANG_WITHOUT=cgroup-v2,cgroup-v1 "$0" grace=0.1 attempts=6 3 sh -c '
+            for i in 1 2 3 4 5 6 7 8 9; do (setsid sh -c "trap : TERM; while :; do sleep 0.005; done" &); done
+            sleep 0.05; exit 1'
+        echo gang ended with $? >&2"#;
+    let gang = example().display().to_string();
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, &gang]);
+    let output = namespace.stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("gang ended with 1"), "{told}");
+    assert!(!told.contains("hit"), "{told}");
 }
