@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 from .conftest import Start
 from .test_attempts import check_ranks
@@ -13,7 +14,7 @@ ELASTIC = "--rdzv-conf=last_call_timeout=0.5"
 
 
 def test_a_failure_on_one_node_restarts_all_with_one_count(start: Start) -> None:
-    fails = "[ $TORCHELASTIC_RESTART_COUNT = 1 ] || [ $RANK != 3 ] || exit 7; [ $TORCHELASTIC_RESTART_COUNT = 1 ] || sleep 60"
+    fails = "[ $TORCHELASTIC_RESTART_COUNT = 0 ] || exit 0; [ $RANK != 3 ] || { sleep 0.5; exit 7; }; sleep 60"
     nodes = [start(fails, "--nnodes=2", "--max-restarts=1", f"--local-addr=127.0.0.{place}") for place in (1, 2)]
     assert [node.code() for node in nodes] == [0, 0]
     check_ranks(nodes, 2, restarts="1")
@@ -32,22 +33,28 @@ def test_a_node_that_gives_up_ends_the_job_everywhere(start: Start) -> None:
     assert "ChildFailedError" not in nodes[0].stderr
 
 
-def test_ranks_that_are_left_behind_are_gone_before_the_next_attempt(start: Start) -> None:
-    # Without a grace that SIGTERM uses up: the shell ignores it, its child does not.
-    fails = "trap '' TERM; [ $TORCHELASTIC_RESTART_COUNT = 1 ] || [ $RANK != 0 ] || exit 7; sleep 1; date +END=%s.%N"
+def test_an_attempt_begins_when_the_ranks_of_all_nodes_are_gone(start: Start) -> None:
+    tell = "echo $TORCHELASTIC_RESTART_COUNT AT $(date +%s.%N)"
+    fails = (
+        f"trap '' TERM; {tell}; [ $RANK$TORCHELASTIC_RESTART_COUNT != 00 ] || {{ sleep 0.3; exit 7; }}; sleep 1; {tell}"
+    )
     nodes = [
         start(fails, "--nnodes=2", "--max-restarts=1", f"--node-rank={rank}", backend="static") for rank in range(2)
     ]
     assert [node.code() for node in nodes] == [0, 0]
     check_ranks(nodes, 2, restarts="1")
+    times = [line.split(" AT ") for node in nodes for line in node.stdout.splitlines() if " AT " in line]
+    first, second = ([float(time) for count, time in times if count == wanted] for wanted in "01")
+    assert (len(first), len(second)) == (7, 8), "those that ignore SIGTERM end by themselves"
+    assert max(first) < min(second)
 
 
 def test_a_node_that_joins_gets_the_address_that_all_have(start: Start) -> None:
     second = start(LONG, "--nnodes=1:2", "--rdzv-conf=membership=final", "--local-addr=127.0.0.2")
-    second.waits_for("RANK=", 4)
+    second.waits_for(" WORLD_SIZE=", 2)
     first = start(LONG, "--nnodes=1:2", "--rdzv-conf=membership=final", "--local-addr=127.0.0.1")
-    first.waits_for("RANK=", 4)
-    second.waits_for("RANK=", 8)
+    first.waits_for(" WORLD_SIZE=", 2)
+    second.waits_for(" WORLD_SIZE=", 4)
     ranks = check_ranks([second, first], 2)
     assert ranks[0]["MASTER_ADDR"] == "127.0.0.2", "TW-7, and whoever was there keeps its place"
 
@@ -55,22 +62,21 @@ def test_a_node_that_joins_gets_the_address_that_all_have(start: Start) -> None:
 def test_a_dead_first_node_is_nobodys_master(start: Start) -> None:
     arguments = ["--nnodes=2:3", "--max-restarts=2", ELASTIC]
     host = start(LONG, *arguments, "--local-addr=127.0.0.3")
-    host.waits_for("", 1)
     time.sleep(0.3)
     first, second = (start(LONG, *arguments, f"--local-addr=127.0.0.{place}") for place in (1, 2))
     for node in (host, first, second):
-        node.waits_for("WORLD_SIZE=6", 2)
-    assert check_ranks([host, first, second][::1], 2)[0]["MASTER_ADDR"] == "127.0.0.1"
+        node.waits_for(" WORLD_SIZE=6", 2)
+    assert check_ranks([first, second, host], 2)[0]["MASTER_ADDR"] == "127.0.0.1"
     first.kill()
     for node in (host, second):
-        node.waits_for("WORLD_SIZE=4", 2)
+        node.waits_for(" WORLD_SIZE=4", 2)
     assert check_ranks([host, second], 2, restarts="1")[0]["MASTER_ADDR"] == "127.0.0.2", "TW-8"
 
 
 def test_a_killed_node_ends_the_job_when_no_restart_is_left(start: Start) -> None:
     nodes = [start(LONG, "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
     for node in nodes:
-        node.waits_for("RANK=", 2)
+        node.waits_for(" WORLD_SIZE=", 2)
     nodes[1].kill()
     began = time.monotonic()
     assert nodes[0].code() == 1
@@ -79,9 +85,12 @@ def test_a_killed_node_ends_the_job_when_no_restart_is_left(start: Start) -> Non
 
 
 def test_a_killed_host_ends_the_job_and_is_named(start: Start, port: int) -> None:
-    nodes = [start(LONG, "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
+    nodes = [
+        start(LONG, "--nnodes=2", "--rdzv-conf=keep_alive_interval=0.5", f"--node-rank={rank}", backend="static")
+        for rank in range(2)
+    ]
     for node in nodes:
-        node.waits_for("RANK=", 2)
+        node.waits_for(" WORLD_SIZE=", 2)
     nodes[0].kill()
     began = time.monotonic()
     assert nodes[1].code() == 1
@@ -96,22 +105,22 @@ def test_a_stopped_node_is_dead_and_comes_back_when_it_goes_on(start: Start) -> 
         "--rdzv-conf=membership=final,keep_alive_interval=0.7,keep_alive_max_attempt=2",
     ]
     host = start(LONG, *arguments)
-    host.waits_for("WORLD_SIZE=2", 2)
+    host.waits_for(" WORLD_SIZE=2", 2)
     other = start(LONG, *arguments)
-    other.waits_for("WORLD_SIZE=4", 2)
+    other.waits_for(" WORLD_SIZE=4", 2)
     other.process.send_signal(signal.SIGSTOP)
     host.waits_for("no heartbeat for 1.4 s")
-    host.waits_for("WORLD_SIZE=2", 4)
+    host.waits_for(" WORLD_SIZE=2", 4)
     other.process.send_signal(signal.SIGCONT)
-    other.waits_for("WORLD_SIZE=4", 4)
-    host.waits_for("WORLD_SIZE=4", 4)
+    other.waits_for(" WORLD_SIZE=4", 4)
+    host.waits_for(" WORLD_SIZE=4", 4)
     check_ranks([host, other], 2, restarts="1")
 
 
 def test_a_short_stop_of_the_host_is_no_death(start: Start) -> None:
-    nodes = [start("sleep 4", "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
+    nodes = [start("sleep 2.5", "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
     for node in nodes:
-        node.waits_for("RANK=", 2)
+        node.waits_for(" WORLD_SIZE=", 2)
     nodes[0].process.send_signal(signal.SIGSTOP)
     time.sleep(1.5)
     nodes[0].process.send_signal(signal.SIGCONT)
@@ -122,43 +131,35 @@ def test_a_short_stop_of_the_host_is_no_death(start: Start) -> None:
 def test_a_signal_to_one_node_ends_all(start: Start) -> None:
     nodes = [start(LONG, "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
     for node in nodes:
-        node.waits_for("RANK=", 2)
+        node.waits_for(" WORLD_SIZE=", 2)
     nodes[0].process.send_signal(signal.SIGTERM)
     assert [node.code() for node in nodes] == [1, 1]
     assert "SignalException" in nodes[0].stderr
     assert "it was stopped by signal 15; it was the host of the rendezvous" in nodes[1].stderr
 
 
-def test_a_spare_ends_well_with_the_job_or_takes_a_place(start: Start) -> None:
-    work = "while [ ! -e $STOP ]; do sleep 0.02; done"
-    stop = {"STOP": "/nowhere"}
+def test_a_spare_ends_well_with_the_job_or_takes_a_place(start: Start, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
     nodes = []
-    for place in range(4):
-        nodes.append(start(work, "--nnodes=2:2", "--max-restarts=1", STOP=stop["STOP"]))
-        stop["STOP"] = str(nodes[0].folder / "stop")
-        if place == 0:
-            # The folder of the first is known only now.
-            nodes[0].kill()
-            nodes = [start(work, "--nnodes=2:2", "--max-restarts=1", **stop)]
-        nodes[0].waits_for("", 1)
-        time.sleep(0.2)
+    for _ in range(4):
+        nodes.append(start(f"while [ ! -e {stop} ]; do sleep 0.02; done", "--nnodes=2:2", "--max-restarts=1"))
+        time.sleep(0.3)
     host, second, third, fourth = nodes
     for node in (host, second):
-        node.waits_for("RANK=", 2)
+        node.waits_for(" WORLD_SIZE=", 2)
     assert (third.ranks(), fourth.ranks()) == ([], [])
     second.kill()
-    third.waits_for("RANK=", 2)
-    host.waits_for("RANK=", 4)
+    third.waits_for(" WORLD_SIZE=", 2)
+    host.waits_for(" WORLD_SIZE=", 4)
     check_ranks([host, third], 2, restarts="1")
-    (host.folder / "stop").touch()
-    (third.folder / "stop").touch()
+    stop.touch()
     assert [node.code() for node in (host, third, fourth)] == [0, 0, 0], "TW-9"
     assert fourth.ranks() == []
 
 
 def test_nobody_leaves_before_the_last_has_ended(start: Start) -> None:
     nodes = [start(f"sleep {rank}", "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
-    nodes[1].waits_for("RANK=", 2)
+    nodes[1].waits_for(" WORLD_SIZE=", 2)
     time.sleep(0.5)
     assert nodes[0].process.poll() is None, "its ranks have ended, but it has the store of the others"
     assert [node.code() for node in nodes] == [0, 0]

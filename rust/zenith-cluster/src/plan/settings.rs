@@ -117,8 +117,8 @@ pub fn decide(
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
         return Err(PlanError::Value(what.into()));
     }
-    let meeting = meeting(&options)?;
     let nodes = nodes::nodes((least, most), max_restarts, &options, &environment)?;
+    let meeting = meeting(&options, nodes.is_some())?;
     if nodes.is_none() {
         one_node(&options, &meeting, &mut notices)?;
     }
@@ -223,9 +223,10 @@ fn grace(seconds: Option<i64>, environment: &Environment) -> Result<Duration, Pl
     Ok(Duration::from_secs(u64::try_from(seconds).map_err(|_| refused())?))
 }
 
-fn meeting(options: &Options) -> Result<Meeting, PlanError> {
+fn meeting(options: &Options, is_shared: bool) -> Result<Meeting, PlanError> {
     let is_static = !options.standalone && options.rdzv_backend == "static";
-    if !is_static || (options.rdzv_endpoint.is_empty() && options.master_port.is_none()) {
+    let is_given = !options.rdzv_endpoint.is_empty() || options.master_port.is_some();
+    if !is_static || !(is_given || is_shared) {
         return Ok(Meeting::FreePort);
     }
     static_meeting(&options.rdzv_endpoint, &options.master_addr, options.master_port)

@@ -17,7 +17,7 @@ use super::listen;
 use super::messages::{Facts, Order, Report, Start, Verdict};
 use super::progress::{self, Line};
 use super::secret::Secret;
-use super::state::{BEAT, State};
+use super::state::{self, State};
 use super::wire::{FRAME_BYTES_MAX, Frames, MAGIC, Seal};
 use crate::gang::Summons;
 use crate::plan::{Nodes, Settings};
@@ -25,7 +25,7 @@ use crate::store::Doorkeeper;
 
 const CONNECT: Duration = Duration::from_secs(3);
 /// For the host's side of the greeting.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
@@ -412,7 +412,7 @@ impl Member {
                         return cut(error);
                     }
                 }
-                next_beat = Instant::now() + BEAT;
+                next_beat = Instant::now() + state::beat(self.dead_after);
             }
             let wait = next_beat.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             if let Err(error) = stream.set_read_timeout(Some(wait)) {

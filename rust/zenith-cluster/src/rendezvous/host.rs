@@ -45,12 +45,20 @@ pub(super) struct Host {
     pub(super) strangers: u32,
 }
 
+/// What can be done without waiting.
+struct Ready {
+    listener: bool,
+    leaving: bool,
+    readable: Vec<Node>,
+    writable: Vec<Node>,
+}
+
 impl Host {
     /// Ends when the job has, and every node knows it or does not listen.
     pub(super) fn serve(mut self) {
         let mut close_at = None;
         loop {
-            let (accepts, leaves, readable, writable) = match self.wait() {
+            let ready = match self.wait() {
                 Ok(ready) => ready,
                 // Only a descriptor that somebody else closed can cause it.
                 Err(error) => {
@@ -59,16 +67,16 @@ impl Host {
                 }
             };
             let now = Instant::now();
-            if accepts {
+            if ready.listener {
                 self.accept(now);
             }
-            for node in writable {
+            for node in ready.writable {
                 self.attend(node, now, Peer::flush);
             }
-            for node in readable {
+            for node in ready.readable {
                 self.read(node, now);
             }
-            if leaves && !self.state.is_over() {
+            if ready.leaving && !self.state.is_over() {
                 self.decide(Event::HostLeaves, now);
             }
             // After all that has come, so that nobody is taken for dead whose heartbeat waits to be read.
@@ -83,8 +91,7 @@ impl Host {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "what is ready, taken apart at the one call")]
-    fn wait(&self) -> io::Result<(bool, bool, Vec<Node>, Vec<Node>)> {
+    fn wait(&self) -> io::Result<Ready> {
         let is_short = self.state.is_over() || self.peers.values().any(|peer| !peer.is_known());
         let until = self.state.deadline().saturating_duration_since(Instant::now());
         let until = if is_short { until.min(SHORT) } else { until };
@@ -103,8 +110,12 @@ impl Host {
             let ready = self.peers.keys().zip(awaited.iter().skip(2));
             ready.filter(|(_, fd)| fd.revents().intersects(flags)).map(|(node, _)| *node).collect()
         };
-        let readable = which(PollFlags::IN | PollFlags::ERR | PollFlags::HUP);
-        Ok((is_ready(0), is_ready(1), readable, which(PollFlags::OUT)))
+        Ok(Ready {
+            listener: is_ready(0),
+            leaving: is_ready(1),
+            readable: which(PollFlags::IN | PollFlags::ERR | PollFlags::HUP),
+            writable: which(PollFlags::OUT),
+        })
     }
 
     fn accept(&mut self, now: Instant) {

@@ -12,7 +12,7 @@ use super::messages::Report;
 use super::wire::{FRAME_BYTES_MAX, Frames, GREETING_BYTES_MAX, MAGIC, Seal};
 
 /// To say who one is (RDZV-4), and to take a last message.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 const READ_BYTES: usize = 64 << 10;
 /// A node that takes nothing for so long does not live.
 const UNSENT_BYTES_MAX: usize = 4 << 20;

@@ -7,11 +7,9 @@ use super::messages::{Facts, Order, Progress, Report, Start, Verdict};
 use super::places::{self, Newcomer};
 use crate::backoff::Backoff;
 
-/// Both sides say this often that they live.
-pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// A pause of the host itself, in which it could hear nobody.
-const OWN_PAUSE: Duration = Duration::from_millis(1_500);
-const NODES_MAX: usize = 16_384;
+const BEAT: Duration = Duration::from_secs(1);
+/// Every node is told of every other, so what a start takes grows by their square.
+const NODES_MAX: usize = 4_096;
 const NAMES_SHOWN: usize = 8;
 
 /// A connection to a node. A node that comes back is another one.
@@ -118,9 +116,15 @@ enum Phase {
     Over,
 }
 
+/// Both sides say this often that they live.
+pub(super) fn beat(dead_after: Duration) -> Duration {
+    BEAT.min(dead_after / 3)
+}
+
 impl State {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
         let give_up_at = now + terms.join_timeout;
+        let next_beat = now + beat(terms.dead_after);
         Self {
             terms,
             members: BTreeMap::new(),
@@ -131,7 +135,7 @@ impl State {
             restarts: 0,
             backoff: Backoff::default(),
             last_event: now,
-            next_beat: now + BEAT,
+            next_beat,
         }
     }
 
@@ -174,7 +178,8 @@ impl State {
     fn forgive_own_pause(&mut self, now: Instant) {
         let pause = now.saturating_duration_since(self.last_event);
         self.last_event = self.last_event.max(now);
-        if pause > OWN_PAUSE {
+        // `deadline` is never further away than a beat.
+        if pause > beat(self.terms.dead_after) * 3 / 2 {
             for member in self.members.values_mut() {
                 member.heard += pause;
             }
@@ -450,7 +455,7 @@ impl State {
             self.lose(node, &why, now, out);
         }
         if now >= self.next_beat {
-            self.next_beat = now + BEAT;
+            self.next_beat = now + beat(self.terms.dead_after);
             let gathering = self.progress(now);
             for &node in self.members.keys() {
                 out.push(Command::Send(node, Order::Beat(self.spare(node).or_else(|| gathering.clone()))));

@@ -271,6 +271,26 @@ fn a_start_waits_until_the_last_node_is_clean() {
 }
 
 #[test]
+fn a_late_word_of_an_older_generation_makes_nobody_clean() {
+    let mut world = World::new(Terms { max_restarts: 9, ..terms(2, 2) });
+    let nodes = [world.join("a", 0), world.join("b", 0)];
+    world.deliver_all();
+    // Both fail at once: the second is told to stop what it has reported gone already.
+    world.finish(nodes[0], false);
+    world.finish(nodes[1], false);
+    assert!(world.hear(nodes[0]) && world.hear(nodes[1]));
+    assert!(world.obey(nodes[0]) && world.hear(nodes[0]) && world.obey(nodes[0]), "the first opens and runs");
+    assert!(world.obey(nodes[1]) && world.obey(nodes[1]), "the second stops nothing, and runs");
+    assert_eq!(world.nodes[&nodes[1]].running, Some(2));
+    world.finish(nodes[0], false);
+    assert!(world.hear(nodes[0]) && world.hear(nodes[1]), "what it hears last is of the first generation");
+    assert_eq!(world.state.generation, 2, "the second node still runs");
+    // The same failure again has to wait.
+    world.pass_slowly(2);
+    assert_eq!(world.state.generation, 3);
+}
+
+#[test]
 fn who_joins_takes_part_at_once_without_a_restart_being_consumed() {
     let mut world = World::new(Terms { call: Call::Final(1), ..terms(1, 3) });
     world.join("b", 0);
@@ -295,7 +315,7 @@ fn a_lost_node_restarts_the_others_with_a_master_that_lives() {
     world.pass_slowly(2);
     assert_eq!(world.newest(), [(0, vec![3, 1], "b".into(), 2), (1, vec![3, 1], "b".into(), 2)], "TW-8");
     world.cut(nodes[2]);
-    assert_eq!(world.end_of(nodes[0]).is_some(), true, "no restart is left");
+    assert!(world.end_of(nodes[0]).is_some(), "no restart is left");
     assert!(world.ends_with("node n2 (b) is lost: its connection ended"));
 }
 

@@ -145,7 +145,8 @@ impl SharedStore {
                 Ok(*port)
             }
             Self::Static { port, doorkeeper, server } => {
-                *server = Some(StoreServer::behind(doorkeeper)?);
+                // Who has come before the first attempt is not of this run.
+                server.insert(StoreServer::behind(doorkeeper)?).renew()?;
                 Ok(*port)
             }
             // Rank 0 binds it again; until then it is anybody's, as under torchrun (TP-3).
