@@ -11,7 +11,7 @@ FOLDER = "{folder}"
 
 @dataclass(frozen=True)
 class Case:
-    """One command line. `do` is what each worker does (bash); `send` is a signal for the launcher once all `workers` run."""
+    """One command line. `do` is what each worker does (bash); `send` is a signal for the launcher once all `workers` are ready."""
 
     id: str
     arguments: tuple[str, ...]
@@ -280,7 +280,8 @@ RESTARTING = [
     ),
 ]
 
-WAITING = "sleep 20 & wait"
+READY = "touch $note.ready"
+WAITING = f"{READY}; sleep 20 & wait"
 SIGNALS = [
     case("signal-term", f"--standalone --nproc-per-node=2 {LOGS} {RUN}", do=WAITING, send="SIGTERM", workers=2),
     case("signal-int", f"--standalone {LOGS} {RUN}", do="trap 'echo out: int; exit 0' INT; " + WAITING, send="SIGINT"),
@@ -294,10 +295,16 @@ SIGNALS = [
     case(
         "signal-stubborn",
         f"--standalone --shutdown-timeout=1 {LOGS} {RUN}",
-        do="trap '' TERM; sleep 20; sleep 20",
+        do=f"trap '' TERM; {READY}; sleep 20; sleep 20",
         send="SIGTERM",
     ),
-    case("signal-quit", f"--standalone --nproc-per-node=2 {LOGS} {RUN}", do="exec sleep 20", send="SIGQUIT", workers=2),
+    case(
+        "signal-quit",
+        f"--standalone --nproc-per-node=2 {LOGS} {RUN}",
+        do=f"{READY}; exec sleep 20",
+        send="SIGQUIT",
+        workers=2,
+    ),
     case(
         "signal-tee",
         f"--standalone {LOGS} -t 1 {RUN}",
@@ -308,7 +315,7 @@ SIGNALS = [
     case(
         "signal-unknown", f"--standalone --signals-to-handle=SIGTERM,SIGBOGUS {LOGS} {RUN}", do=WAITING, send="SIGTERM"
     ),
-    case("signal-not-handled", f"--standalone {LOGS} {RUN}", do="sleep 2 & wait", send="SIGUSR2"),
+    case("signal-not-handled", f"--standalone {LOGS} {RUN}", do=f"{READY}; sleep 2 & wait", send="SIGUSR2"),
     case(
         "signal-to-static",
         f"--master-port={{port}} --nproc-per-node=2 {LOGS} {RUN}",

@@ -52,11 +52,10 @@ def run(command: list[str], environment: dict[str, str], folder: Path, case: Cas
         try:
             if case.send:
                 deadline = time.monotonic() + SECONDS
-                while len(list((folder / "observed").glob("*.arguments"))) < case.workers:
-                    assert process.poll() is None, "the launcher ended before its workers ran"
-                    assert time.monotonic() < deadline, "the workers did not start"
+                while len(list((folder / "observed").glob("*.ready"))) < case.workers:
+                    assert process.poll() is None, "the launcher ended before its workers were ready"
+                    assert time.monotonic() < deadline, "the workers were not ready"
                     time.sleep(0.005)
-                time.sleep(0.1)  # For the worker to reach its wait.
                 process.send_signal(signal.Signals[case.send])
             code = process.wait(SECONDS)
         finally:
@@ -91,13 +90,18 @@ def described(case: Case, folder: Path, port: str, code: int, stdout: str, stder
         # Without the shell that the worker's first line names.
         seen[f"arguments {path.stem}"] = [plain(word) for word in path.read_text().split("\0")[1:-1]]
     files = [path for part in ("logs", "tmp") for path in sorted((folder / part).rglob("*"))]
-    seen["files"] = sorted(
-        plain(str(path.relative_to(folder))) + ("/" if path.is_dir() else f": {plain(path.read_text())}")
-        for path in files
-    )
+    seen["files"] = sorted(plain(str(path.relative_to(folder))) + plain(contents(path)) for path in files)
     seen["stdout"] = sorted(plain(line) for line in stdout.split("\n") if line)
     seen["stderr"] = sorted(plain(line) for line in stderr.split("\n") if re.search("(^|[>: ])err: ", line))
     return seen
+
+
+def contents(path: Path) -> str:
+    """Lines that come from several ranks are sorted."""
+    if path.is_dir():
+        return "/"
+    text = path.read_text()
+    return f": {''.join(sorted(text.splitlines(keepends=True))) if path.name.startswith('filtered_') else text}"
 
 
 class Plain:

@@ -3,6 +3,7 @@
 //! Version 2 kills by `cgroup.kill`. Version 1 is frozen first, so that nothing is born while its list is gone through.
 //! Launcher and guardian hold a lock on the folder as long as one of them lives; one that nobody holds is a leftover.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub(super) struct Cgroup {
     members: OwnedFd,
     /// The folder, locked.
     held: OwnedFd,
+    /// Whether this process has killed the members by `cgroup.kill`.
+    was_killed: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +62,13 @@ impl Cgroup {
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let members = rustix::fs::openat(CWD, folder.join("cgroup.procs"), flags, Mode::empty()).ok()?;
-        Some(Self { version, folder: folder.to_owned(), members, held })
+        Some(Self { version, folder: folder.to_owned(), members, held, was_killed: Cell::new(false) })
     }
 
-    /// The folder into which a process can be forked.
+    /// The folder into which a process can be forked. Not after a kill: the kernel (seen with 6.18) compares the number of kills of
+    /// the parent's group with that of the new one and kills the newborn if they differ, so ranks enter a killed group by themselves.
     pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
-        (self.version == Version::Two).then(|| self.held.as_fd())
+        (self.version == Version::Two && !self.was_killed.get()).then(|| self.held.as_fd())
     }
 
     pub(super) fn members(&self) -> BorrowedFd<'_> {
@@ -73,6 +77,7 @@ impl Cgroup {
 
     /// Kills all members, once.
     pub(super) fn kill(&self) {
+        self.was_killed.set(true);
         kill(self.version, &self.folder);
     }
 

@@ -234,7 +234,9 @@ impl Guardian {
                 Ok(spawned) => {
                     let place = self.ranks.len() as u64;
                     let read = epoll::EventFlags::IN;
-                    epoll::add(&self.epoll, &spawned.process, epoll::EventData::new_u64(RANKS + place), read)?;
+                    if let Some(process) = &spawned.process {
+                        epoll::add(&self.epoll, process, epoll::EventData::new_u64(RANKS + place), read)?;
+                    }
                     if let Some(pipe) = &spawned.failure {
                         epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), read)?;
                     }
@@ -281,7 +283,9 @@ impl Guardian {
         }
         let Some(end) = rank.end else { return Ok(()) };
         rank.is_reported = true;
-        epoll::delete(&self.epoll, &rank.spawned.process)?;
+        if let Some(process) = rank.spawned.process.take() {
+            epoll::delete(&self.epoll, &process)?;
+        }
         let status = match end.terminating_signal() {
             Some(signal) => Status::Signal(signal),
             None => Status::Code(end.exit_status().unwrap_or(-1)),
@@ -313,11 +317,12 @@ impl Guardian {
     fn signal(&self, signal: Signal, to: Target) {
         let running = || self.ranks.iter().filter(|rank| rank.end.is_none());
         for rank in running() {
+            let Some(process) = &rank.spawned.process else { continue };
+            let alone = || rustix::process::pidfd_send_signal(process, signal);
             // Before it has a group of its own it is reached alone. That it has just ended is no error.
             let _ = match to {
-                Target::Ranks => rustix::process::pidfd_send_signal(&rank.spawned.process, signal),
-                Target::Groups => rustix::process::kill_process_group(rank.spawned.pid, signal)
-                    .or_else(|_| rustix::process::pidfd_send_signal(&rank.spawned.process, signal)),
+                Target::Ranks => alone(),
+                Target::Groups => rustix::process::kill_process_group(rank.spawned.pid, signal).or_else(|_| alone()),
             };
         }
         if to == Target::Groups {
@@ -329,6 +334,8 @@ impl Guardian {
     }
 
     fn kill(&self) {
+        // First what needs no descriptor: there may be none left, and each end gives one back.
+        self.signal(Signal::KILL, Target::Ranks);
         if let Some(cgroup) = &self.post.cgroup {
             cgroup.kill();
         }

@@ -14,7 +14,7 @@ use super::layers::Layers;
 use super::messages::{self, Failure, Order, Report, Step};
 use super::signals::{self, Mask};
 use super::spawn::{self, Forked};
-use super::state::{Command, Event, State, Trouble};
+use super::state::{AGE, Command, Event, State, Trouble};
 use super::tree::{self, Process};
 use super::{Notice, Outcome, Pause, Rules, Summons};
 use crate::worker::{Output, Worker};
@@ -163,7 +163,8 @@ impl Gang {
         }
     }
 
-    /// Waits between two attempts. A signal of `rules.stops` ends the wait and is given back.
+    /// Waits between two attempts, or for something that another thread does. A signal of `rules.stops` ends the wait and is
+    /// given back; one to be forwarded is dropped, for there is nobody to take it.
     pub fn pause(&mut self, time: Duration, rules: &Rules) -> io::Result<Option<i32>> {
         Ok(match self.pause_unless(time, rules, None)? {
             Pause::Signal(signal) => Some(signal),
@@ -174,7 +175,7 @@ impl Gang {
     /// As `pause`, and ends when there is something for `summons` to look at, which is left to the caller.
     pub fn pause_unless(&mut self, time: Duration, rules: &Rules, summons: Option<&dyn Summons>) -> io::Result<Pause> {
         let signals = self.listen(rules)?;
-        let end = Instant::now() + time;
+        let end = Instant::now() + time.min(AGE);
         loop {
             while let Some(signal) = signals::next(signals.as_fd())? {
                 match signal {

@@ -40,7 +40,8 @@ pub(super) struct Conditions<'a> {
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) pid: Pid,
-    pub(super) process: OwnedFd,
+    /// Its pidfd, until its end is known.
+    pub(super) process: Option<OwnedFd>,
     /// Ends without a word when the program has begun; else it brings a `Failure`. `None` once that is known.
     pub(super) failure: Option<OwnedFd>,
 }
@@ -128,7 +129,7 @@ pub(super) fn spawn(worker: &Worker, conditions: &Conditions<'_>) -> Result<Spaw
                     return Err(failed(errno));
                 }
             };
-            Ok(Spawned { pid, process, failure: Some(failure) })
+            Ok(Spawned { pid, process: Some(process), failure: Some(failure) })
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::worker::{Exit, Status, Worker};
 
 /// What SIGKILL does not end within this is given up: it hangs in the kernel, or a device takes as long to let go of it.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// Longer than any wait that is meant; an `Instant` cannot be put off without bound.
+pub(super) const AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Descendants that outlive a success are named after this; most only end a moment later than their rank.
 const NAME_AFTER: Duration = Duration::from_millis(500);
 
@@ -122,7 +124,7 @@ impl State {
     pub(super) fn new(workers: &[Worker], rules: &Rules) -> Self {
         let rank = |worker: &Worker| Rank { local_rank: worker.local_rank, rank: worker.rank, is_over: false };
         Self {
-            rules: rules.clone(),
+            rules: Rules { grace: rules.grace.min(AGE), ..rules.clone() },
             ranks: workers.iter().map(rank).collect(),
             exits: Vec::new(),
             phase: Phase::Running,

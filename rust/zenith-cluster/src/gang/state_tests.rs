@@ -173,6 +173,14 @@ fn what_cannot_be_killed_is_given_up() {
     assert_eq!(gang.after(GIVE_UP_AFTER), [Command::Finish(Err(Trouble::Stuck))]);
 }
 
+#[test]
+fn a_grace_without_bound_is_a_grace() {
+    let mut gang = Bench::new(2, false);
+    gang.state = State::new(&[], &Rules { grace: Duration::MAX, ..gang.state.rules.clone() });
+    assert_eq!(gang.on(Event::Signal(libc::SIGTERM)), [TERM, CONT]);
+    assert_eq!(gang.after(GRACE), []);
+}
+
 /// What a guardian, a user and a clock may do, in an order that nobody controls.
 fn happening(ranks: usize) -> impl Strategy<Value = (u8, usize, i32)> {
     let signals = vec![0, 1, 9, libc::SIGTERM, libc::SIGINT, libc::SIGTSTP, libc::SIGCONT, libc::SIGUSR1];

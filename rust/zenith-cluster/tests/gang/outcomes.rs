@@ -73,6 +73,23 @@ fn a_program_that_is_missing_starts_none() {
 }
 
 #[test]
+fn a_process_or_a_descriptor_too_few_starts_none() {
+    // Nobody else is this user, whose processes are counted.
+    let user = rustix::process::geteuid().is_root().then_some(54321);
+    // Shells do not agree on the letter for processes.
+    let processes = ("ulimit -p 20 2>/dev/null || ulimit -u 20", "Resource temporarily unavailable");
+    let descriptors = ("ulimit -n 40", "Too many open files");
+    for (limit, cause) in user.map(|_| processes).into_iter().chain([descriptors]) {
+        let outer = format!("{limit}; exec \"$0\" 64 sleep 1000");
+        let mut gang = start(&[], user, &["1", "sh", "-c", &outer, &example().display().to_string()]);
+        let error = gang.wait_for("error");
+        assert!(error.contains("cannot fork a process") && error.contains(cause), "{error}");
+        assert_eq!(gang.wait().status.code(), Some(1));
+        assert_eq!(gang.survivors(), []);
+    }
+}
+
+#[test]
 fn a_log_that_cannot_be_written_is_named() {
     let ended = launch(&["log=/nonexistent"], 1, "exit 0").wait();
     assert_eq!(ended.status.code(), Some(3));
