@@ -145,6 +145,7 @@ impl Agent {
             own,
             host: (nodes.host.clone(), nodes.port),
             join_timeout: nodes.terms.join_timeout,
+            close_timeout: nodes.terms.close_timeout,
             dead_after: nodes.terms.dead_after,
             line: Line::new(),
         };
@@ -259,6 +260,8 @@ struct Member {
     own: Option<SocketAddr>,
     host: (String, u16),
     join_timeout: Duration,
+    /// How long a host is looked for that cannot be reached any more.
+    close_timeout: Duration,
     dead_after: Duration,
     line: Line,
 }
@@ -273,10 +276,9 @@ enum Over {
 
 impl Member {
     fn take_part(mut self) {
-        let mut give_up_at = Instant::now() + self.join_timeout;
-        let mut lost = None;
+        let (mut since, mut lost) = (Instant::now(), None);
         loop {
-            let over = match self.connect(give_up_at, lost.as_deref()) {
+            let over = match self.connect(since, lost.as_deref()) {
                 Ok((stream, seal)) => self.listen(&stream, seal),
                 Err(verdict) => Over::Ended(verdict),
             };
@@ -292,14 +294,14 @@ impl Member {
                     let is_clean = lock(&self.shared.is_clean);
                     let is_clean = self.shared.cleaned.wait_while(is_clean, |is_clean| !*is_clean);
                     drop(is_clean.unwrap_or_else(PoisonError::into_inner));
-                    give_up_at = Instant::now() + self.dead_after;
+                    since = Instant::now();
                 }
             }
         }
     }
 
     /// `lost` is why there was a connection and is none.
-    fn connect(&mut self, give_up_at: Instant, lost: Option<&str>) -> Result<(TcpStream, Seal), Verdict> {
+    fn connect(&mut self, since: Instant, lost: Option<&str>) -> Result<(TcpStream, Seal), Verdict> {
         let mut pause = RETRY_FIRST;
         loop {
             let error = match self.reach() {
@@ -312,7 +314,13 @@ impl Member {
                 Err(error) => error,
             };
             let (host, port) = &self.host;
-            let now = Instant::now();
+            let patience = match (lost, error.kind()) {
+                (None, _) => self.join_timeout,
+                // Its machine lives, and says that it does not.
+                (Some(_), ErrorKind::ConnectionRefused) => self.dead_after,
+                (Some(_), _) => self.close_timeout,
+            };
+            let (now, give_up_at) = (Instant::now(), since + patience);
             if now >= give_up_at {
                 let what = format!("the rendezvous' host at {host} port {port}");
                 return Err(Verdict::Failed(match lost {

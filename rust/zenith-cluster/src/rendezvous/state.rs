@@ -26,7 +26,7 @@ pub struct Terms {
     pub call: Call,
     /// How long too few nodes are waited for.
     pub join_timeout: Duration,
-    /// How long the end is told to nodes that do not listen.
+    /// How long the end is told to nodes that do not listen, and a host is looked for that is out of reach.
     pub close_timeout: Duration,
     pub dead_after: Duration,
     pub max_restarts: u32,
