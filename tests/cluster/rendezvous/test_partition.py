@@ -59,6 +59,8 @@ def network() -> Iterator[Network]:
         yield network
     finally:
         for place in range(COUNT):
+            # Connections that were cut keep their namespace for minutes, and with it the link.
+            subprocess.run(["ip", "link", "del", f"{name}p{place}"], capture_output=True, check=False)
             subprocess.run(["ip", "netns", "del", f"{name}n{place}"], capture_output=True, check=False)
         ip("link", "del", f"{name}b")
 
