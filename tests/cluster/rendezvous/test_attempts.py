@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -79,6 +82,26 @@ def test_too_few_nodes_end_with_their_names(start: Start) -> None:
     assert node.code() == 1
     assert "1 of at least 2 nodes have come within 1 s" in node.stderr
     assert node.ranks() == []
+
+
+def test_a_terminal_shows_who_is_waited_for(zenith_run: str, port: int, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    endpoint = f"--rdzv-endpoint=127.0.0.1:{port}"
+    conf = "--rdzv-conf=join_timeout=1.5,keep_alive_interval=0.5"
+    command = [zenith_run, "--nnodes=3", "--rdzv-backend=c10d", endpoint, conf, f"--log-dir={tmp_path}", "true"]
+    process = subprocess.Popen(command, stderr=theirs)
+    os.close(theirs)
+    told = b""
+    # The end of a terminal is an error on Linux.
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 4096):
+            told += piece
+    os.close(ours)
+    assert process.wait(20) == 1
+    lines = [line for line in told.decode().split("\r\x1b[K") if line.startswith("zenith-run: 3 nodes wanted")]
+    assert lines, told
+    assert "waiting for more, giving up in " in lines[0]
+    assert "here: " in lines[0]
 
 
 ALL_REDUCE = """$PYTHON - <<'EOF'

@@ -84,6 +84,19 @@ def test_a_killed_node_ends_the_job_when_no_restart_is_left(start: Start) -> Non
     assert "is lost: its connection ended" in nodes[0].stderr
 
 
+def test_a_static_node_that_is_started_again_has_its_place(start: Start, port: int) -> None:
+    arguments = ["--nnodes=2", "--max-restarts=1"]
+    work = "[ $TORCHELASTIC_RESTART_COUNT = 1 ] || sleep 60"
+    nodes = [start(work, *arguments, f"--node-rank={rank}", backend="static") for rank in range(2)]
+    for node in nodes:
+        node.waits_for(" WORLD_SIZE=", 2)
+    nodes[1].kill()
+    again = start(work, *arguments, "--node-rank=1", backend="static")
+    assert [nodes[0].code(), again.code()] == [0, 0]
+    ranks = check_ranks([nodes[0], again], 2, restarts="1")
+    assert ranks[3]["MASTER_PORT"] == str(port)
+
+
 def test_a_killed_host_ends_the_job_and_is_named(start: Start, port: int) -> None:
     nodes = [
         start(LONG, "--nnodes=2", "--rdzv-conf=keep_alive_interval=0.5", f"--node-rank={rank}", backend="static")

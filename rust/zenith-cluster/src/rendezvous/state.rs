@@ -11,6 +11,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Every node is told of every other, so what a start takes grows by their square.
 const NODES_MAX: usize = 4_096;
 const NAMES_SHOWN: usize = 8;
+const RANKS_MAX: u32 = 4_096;
+/// Of what a node says, as far as it is shown.
+const TEXT_MAX: usize = 256;
 
 /// A connection to a node. A node that comes back is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +124,11 @@ pub(super) fn beat(dead_after: Duration) -> Duration {
     BEAT.min(dead_after / 3)
 }
 
+/// What a node says, fit for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(TEXT_MAX).collect()
+}
+
 impl State {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
         let give_up_at = now + terms.join_timeout;
@@ -155,7 +163,8 @@ impl State {
     pub(super) fn on_event(&mut self, event: Event, now: Instant, out: &mut Vec<Command>) {
         self.forgive_own_pause(now);
         match event {
-            Event::Joined { node, facts, address, is_host } => {
+            Event::Joined { node, mut facts, address, is_host } => {
+                facts.name = shown(&facts.name);
                 self.on_join(node, Member { facts, address, is_host, heard: now }, now, out);
             }
             Event::Told { node, report } => {
@@ -206,10 +215,18 @@ impl State {
     }
 
     fn objection(&self, member: &Member) -> Option<String> {
-        let Facts { node_rank, nodes, .. } = member.facts;
+        let Facts { node_rank, nodes, local_ranks, .. } = member.facts;
         let Terms { least, most, .. } = self.terms;
         if self.is_over() {
             return Some("the job has ended".into());
+        }
+        // It becomes a variable of every rank's environment, and part of messages on every terminal.
+        let is_address = |character: char| character.is_alphanumeric() || "_.:-%".contains(character);
+        if member.address.is_empty() || member.address.len() > TEXT_MAX || !member.address.chars().all(is_address) {
+            return Some("its --local-addr is neither a host name nor an address".into());
+        }
+        if !(1..=RANKS_MAX).contains(&local_ranks) {
+            return Some(format!("{local_ranks} ranks on a node are not between 1 and {RANKS_MAX}"));
         }
         if nodes != (least, most) {
             let (their_least, their_most) = nodes;
@@ -236,11 +253,11 @@ impl State {
     fn on_report(&mut self, node: Node, report: Report, now: Instant, out: &mut Vec<Command>) {
         match report {
             Report::Beat => {}
-            Report::Left { what } => self.lose(node, &what, now, out),
+            Report::Left { what } => self.lose(node, &shown(&what), now, out),
             Report::Opened { generation, port } if generation == self.generation => self.start(node, port, out),
             Report::Succeeded { generation } if generation == self.generation => self.on_success(node, now, out),
             Report::Failed { generation, what } if generation == self.generation => {
-                self.on_failure(node, &what, now, out);
+                self.on_failure(node, &shown(&what), now, out);
             }
             Report::Clean { generation } if generation == self.generation => self.on_clean(node, now),
             // Of a generation that is no more.

@@ -407,6 +407,25 @@ fn other_bounds_on_nodes_are_refused() {
     assert_eq!(why, "--nnodes=1:3 here, 1:2 at the host; give the same to all nodes");
 }
 
+#[test]
+fn what_nodes_say_does_no_harm_where_it_is_shown() {
+    let mut world = World::new(Terms { max_restarts: 0, ..terms(1, 2) });
+    for address in ["", "a\0b", "a b", "x=\u{1b}[2J"] {
+        let node = world.join(address, 0);
+        world.deliver_all();
+        let why = world.nodes[&node].refused.clone().expect("refused");
+        assert!(why.contains("--local-addr"), "{why}");
+    }
+    let node = world.join("fe80::1%eth0", 0);
+    world.join("n2", 0);
+    world.deliver_all();
+    world.event(Event::Told { node, report: Report::Left { what: format!("\u{1b}[2J{}", "x".repeat(9_999)) } });
+    world.deliver_all();
+    assert!(world.state.is_over());
+    let Some(Verdict::Failed(why)) = world.nodes.values().find_map(|node| node.end.clone()) else { panic!("an end") };
+    assert!(why.contains("[2Jxxx") && why.len() < 400 && !why.contains('\u{1b}'), "{why}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Join,
