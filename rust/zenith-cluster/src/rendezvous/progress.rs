@@ -24,11 +24,11 @@ impl Line {
     pub(super) fn show(&mut self, text: &str, now: Instant) {
         let mut stderr = std::io::stderr().lock();
         if self.is_terminal {
-            let _ = write!(stderr, "\r\x1b[Kzenith-run: {text}");
-            let _ = stderr.flush();
+            let _ = stderr.write_all(format!("\r\x1b[Kzenith-run: {text}").as_bytes());
             self.is_shown = true;
         } else if now >= *self.next.get_or_insert(now + LINE_EVERY) {
-            let _ = writeln!(stderr, "zenith-run: {text}");
+            // At once, so that the lines of several launchers on one terminal or pipe stay whole.
+            let _ = stderr.write_all(format!("zenith-run: {text}\n").as_bytes());
             self.next = Some(now + LINE_EVERY);
         }
     }
