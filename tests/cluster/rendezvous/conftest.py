@@ -74,6 +74,7 @@ def start(zenith_run: str, tmp_path: Path, port: int) -> Iterator[Start]:
         meeting = {
             "c10d": ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"],
             "static": ["--master-addr=127.0.0.1", f"--master-port={port}"],
+            "none": [],
         }[backend]
         command = [zenith_run, "--nproc-per-node=2", *meeting, *arguments, f"--log-dir={folder / 'logs'}"]
         command += ["--shutdown-timeout=5", "--no-python", "bash", "-c", f'echo "{SAY}"; {do}']

@@ -77,6 +77,17 @@ def test_a_final_membership_starts_at_once(start: Start) -> None:
     assert time.monotonic() - began <= 1.0
 
 
+def test_a_slurm_step_needs_no_flags(start: Start, port: int) -> None:
+    step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "127.0.0.1"}
+    step |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_ID": "0"}
+    nodes = [start(":", backend="none", SLURM_NODEID=str(rank), **step) for rank in (1, 0)]
+    assert [node.code() for node in nodes] == [0, 0]
+    ranks = check_ranks(nodes, 2)
+    assert ranks[0]["TORCHELASTIC_RUN_ID"] == f"slurm.{port}.0"
+    assert [node.ranks()[0]["GROUP_RANK"] for node in nodes] == ["1", "0"]
+    assert "this Slurm step has 2 nodes" in nodes[0].stderr
+
+
 def test_too_few_nodes_end_with_their_names(start: Start) -> None:
     node = start(":", "--nnodes=2", "--rdzv-conf=join_timeout=1")
     assert node.code() == 1

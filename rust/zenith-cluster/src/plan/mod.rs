@@ -9,6 +9,7 @@ mod logs;
 mod nodes;
 mod rendezvous;
 mod settings;
+mod slurm;
 mod streams;
 mod template;
 mod workers;

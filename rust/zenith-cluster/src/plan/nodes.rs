@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::rendezvous::{configuration, parse_endpoint, static_meeting};
-use super::{Environment, Group, Meeting, PlanError};
+use super::{Environment, Group, Meeting, PlanError, slurm};
 use crate::command_line::{Options, StoreOwner};
 use crate::rendezvous::{Call, Terms};
 
@@ -22,6 +22,8 @@ const NODE_RANKS: [&str; 3] = ["SLURM_NODEID", "JOB_COMPLETION_INDEX", "OMPI_COM
 /// This node and those that it meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nodes {
+    /// What a job manager calls the run; else it is the user's.
+    pub run_id: Option<String>,
     pub terms: Terms,
     /// Where the host listens.
     pub host: String,
@@ -63,18 +65,23 @@ pub(super) fn nodes(
     options: &Options,
     environment: &Environment,
 ) -> Result<Option<Nodes>, PlanError> {
+    let step = slurm::step(options, environment);
+    let (least, most) = step.as_ref().map_or((least, most), |step| (step.nodes, step.nodes));
     if most <= 1 || options.standalone {
         return Ok(None);
     }
     let conf = configuration(&options.rdzv_conf)?;
     let conf = |key: &str| conf.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
     let seconds = |key: &str, default: Duration| conf(key).map_or(Ok(default), |text| positive(key, text));
-    let is_static = options.rdzv_backend == "static";
+    let is_static = options.rdzv_backend == "static" && step.is_none();
     if is_static && options.store == StoreOwner::Rank0 {
         let what = "--store=rank0 with a static rendezvous of several nodes: both need the same port";
         return Err(PlanError::Unsupported(format!("{what}. Use --rdzv-backend=c10d")));
     }
-    let (host, port) = endpoint(is_static, options)?;
+    let (host, port) = match &step {
+        Some(step) => (step.host.clone(), step.port),
+        None => endpoint(is_static, options)?,
+    };
     let interval = seconds("keep_alive_interval", Duration::from_secs(1))?;
     let missed = seconds("keep_alive_max_attempt", Duration::from_secs_f64(BEATS_MISSED_MAX))?;
     let joining = if is_static {
@@ -105,6 +112,8 @@ pub(super) fn nodes(
         max_restarts,
     };
     let hosting = match (is_static, conf("is_host")) {
+        _ if step.as_ref().is_some_and(|step| step.node_rank == 0) => Hosting::Yes,
+        _ if step.is_some() => Hosting::No,
         (true, _) if options.node_rank == 0 => Hosting::Yes,
         (true, _) => Hosting::No,
         (false, None) => Hosting::IfOurs,
@@ -112,6 +121,7 @@ pub(super) fn nodes(
         (false, Some(_)) => Hosting::No,
     };
     Ok(Some(Nodes {
+        run_id: step.map(|step| step.run_id),
         terms,
         host,
         port,
@@ -231,6 +241,21 @@ mod tests {
         }
         let given = plan(|o| o.rdzv_conf = "membership=final".into(), &[]).expect("a plan");
         assert_eq!(given.terms.call, Call::After(SETTLING));
+    }
+
+    #[test]
+    fn a_step_of_slurm_needs_no_flags() {
+        let step = [("SLURM_STEP_NUM_NODES", "2"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_STEP_NODELIST", "n[1-2]")];
+        let ids = [("SLURM_JOB_ID", "7"), ("SLURM_STEP_ID", "0")];
+        let on = |rank| {
+            let environment = step.into_iter().chain(ids).chain([("SLURM_NODEID", rank)]).collect();
+            nodes((1, 1), 0, &Options::default(), &environment).expect("a plan").expect("several nodes")
+        };
+        let (first, second) = (on("0"), on("1"));
+        assert_eq!((first.hosting, second.hosting), (Hosting::Yes, Hosting::No));
+        assert_eq!((first.host.as_str(), first.port), ("n1", second.port));
+        assert_eq!((second.node_rank, second.terms.least, second.terms.most), (1, 2, 2));
+        assert_eq!((second.terms.is_static, second.run_id.as_deref()), (false, Some("slurm.7.0")));
     }
 
     #[test]

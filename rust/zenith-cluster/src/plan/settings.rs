@@ -119,8 +119,13 @@ pub fn decide(
     }
     let nodes = nodes::nodes((least, most), max_restarts, &options, &environment)?;
     let meeting = meeting(&options, nodes.is_some())?;
-    if nodes.is_none() {
-        one_node(&options, &meeting, &mut notices)?;
+    match &nodes {
+        None => one_node(&options, &meeting, &mut notices)?,
+        Some(nodes) if nodes.run_id.is_some() => notices.push(format!(
+            "this Slurm step has {} nodes, which meet at {} port {}; --standalone runs each alone",
+            nodes.terms.most, nodes.host, nodes.port
+        )),
+        Some(_) => {}
     }
     let rules = Rules {
         grace,
@@ -131,7 +136,7 @@ pub fn decide(
     environment.set("TORCHELASTIC_SIGNALS_TO_HANDLE", options.signals_to_handle.as_str());
     Ok(Decision::Here(Box::new(Settings {
         ranks,
-        run_id: run_id(&options, nodes.is_some(), random),
+        run_id: run_id(&options, nodes.as_ref(), random),
         store: store(&options, &meeting, &environment),
         gpus: options.virtual_local_rank.then(|| gpus_of_ranks(ranks, &environment)).transpose()?,
         role: options.role,
@@ -275,9 +280,12 @@ fn forwards(names: &str) -> Result<Vec<i32>, PlanError> {
         .collect()
 }
 
-fn run_id(options: &Options, is_shared: bool, random: Uuid) -> String {
+fn run_id(options: &Options, nodes: Option<&Nodes>, random: Uuid) -> String {
+    if let Some(managed) = nodes.and_then(|nodes| nodes.run_id.clone()) {
+        return managed;
+    }
     // Nodes that meet must name the run alike.
-    let is_plain = !is_shared
+    let is_plain = nodes.is_none()
         && options.rdzv_backend == "static"
         && options.rdzv_endpoint.is_empty()
         && options.master_port.is_none();

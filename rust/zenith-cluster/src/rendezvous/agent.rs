@@ -26,7 +26,7 @@ use crate::store::Doorkeeper;
 const CONNECT: Duration = Duration::from_secs(3);
 /// For the host's side of the greeting.
 const ANSWER: Duration = Duration::from_secs(3);
-const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
