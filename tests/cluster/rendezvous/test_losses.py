@@ -141,6 +141,16 @@ def test_a_short_stop_of_the_host_is_no_death(start: Start) -> None:
     assert all(len(node.ranks()) == 2 for node in nodes)
 
 
+def test_a_suspended_node_says_so(start: Start) -> None:
+    nodes = [start("sleep 1", "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
+    for node in nodes:
+        node.waits_for(" WORLD_SIZE=", 2)
+    nodes[1].process.send_signal(signal.SIGTSTP)
+    nodes[0].waits_for("is suspended \\(SIGTSTP\\)")
+    nodes[1].process.send_signal(signal.SIGCONT)
+    assert [node.code() for node in nodes] == [0, 0]
+
+
 def test_a_signal_to_one_node_ends_all(start: Start) -> None:
     nodes = [start(LONG, "--nnodes=2", f"--node-rank={rank}", backend="static") for rank in range(2)]
     for node in nodes:

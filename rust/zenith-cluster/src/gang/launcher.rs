@@ -148,7 +148,12 @@ impl Gang {
                 match command {
                     Command::Order(order) => self.order(&order, None)?,
                     Command::Tell(notice) => (self.hears)(&notice),
-                    Command::Suspend => suspend()?,
+                    Command::Suspend => {
+                        if let Some(summons) = summons.as_deref_mut() {
+                            summons.suspending();
+                        }
+                        suspend()?;
+                    }
                     Command::Finish(Ok(outcome)) => return Ok(outcome),
                     Command::Finish(Err(Trouble::NotStarted { index, failure })) => {
                         return Err(not_started(workers.get(index), failure));

@@ -41,6 +41,8 @@ pub trait Summons {
     fn descriptor(&self) -> BorrowedFd<'_>;
     /// Looks, so that the descriptor cannot be read any more, and says whether the gang is to stop.
     fn is_stop(&mut self) -> bool;
+    /// Hears that launcher and ranks stop until SIGCONT.
+    fn suspending(&mut self);
 }
 
 /// What became of a gang. Exits are in the order in which they were noticed; those that the stop itself caused are among them.

@@ -219,6 +219,10 @@ impl Summons for Orders<'_> {
             Decision::Open { .. } | Decision::Start(_) => false,
         })
     }
+
+    fn suspending(&mut self) {
+        self.agent.report(&Report::Suspended);
+    }
 }
 
 impl Shared {

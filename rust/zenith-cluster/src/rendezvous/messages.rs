@@ -31,6 +31,8 @@ pub enum Report {
     Failed { generation: u64, what: String },
     /// Nothing of my ranks is left.
     Clean { generation: u64 },
+    /// I stand still until SIGCONT.
+    Suspended,
     /// I go.
     Left { what: String },
 }

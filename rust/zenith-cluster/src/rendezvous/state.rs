@@ -253,6 +253,12 @@ impl State {
     fn on_report(&mut self, node: Node, report: Report, now: Instant, out: &mut Vec<Command>) {
         match report {
             Report::Beat => {}
+            Report::Suspended => {
+                let (name, time) = (self.name(node), self.terms.dead_after.as_secs_f64());
+                out.push(Command::Say(format!(
+                    "node {name} is suspended (SIGTSTP); it is lost unless it goes on within {time:.1} s"
+                )));
+            }
             Report::Left { what } => self.lose(node, &shown(&what), now, out),
             Report::Opened { generation, port } if generation == self.generation => self.start(node, port, out),
             Report::Succeeded { generation } if generation == self.generation => self.on_success(node, now, out),

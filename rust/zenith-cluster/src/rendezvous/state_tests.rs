@@ -362,6 +362,8 @@ fn a_silent_node_is_dead_after_three_seconds_unless_it_was_the_host_that_slept()
     world.pass(60 * SECOND);
     world.deliver_all();
     assert_eq!(world.end_of(nodes[0]), None);
+    world.event(Event::Told { node: nodes[1], report: Report::Suspended });
+    assert_eq!(world.said, ["node n1 (b) is suspended (SIGTSTP); it is lost unless it goes on within 3.0 s"]);
     world.nodes.get_mut(&nodes[1]).expect("a node").is_silent = true;
     world.pass_slowly(2);
     assert_eq!(world.end_of(nodes[0]), None);
