@@ -4,8 +4,9 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
+use hmac::digest::Key;
 use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 pub(super) const TAG_BYTES: usize = 32;
 const SECRET_BYTES_MAX: u64 = 4096;
@@ -64,8 +65,14 @@ impl Secret {
     }
 
     fn hash(&self, parts: &[&[u8]]) -> Hash {
-        // Keys of every length are keys of HMAC, so there is no other case.
-        let mut hash = Hash::new_from_slice(&self.0).unwrap_or_else(|_| Hash::new(&Default::default()));
+        // RFC 2104: zeros behind a short key, and the digest of a long one.
+        let digest = Sha256::digest(&self.0);
+        let mut key = Key::<Hash>::default();
+        let bytes = if self.0.len() > key.len() { digest.as_slice() } else { &self.0 };
+        for (place, byte) in key.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        let mut hash = <Hash as Mac>::new(&key);
         for part in parts {
             hash.update(part);
         }
@@ -79,9 +86,13 @@ mod tests {
 
     #[test]
     fn tags_are_those_of_rfc_4231() {
-        let tag = Secret(b"Jefe".to_vec()).tag(&[b"what do ya want ", b"for nothing?"]);
-        let text: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(text, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let text = |key: &[u8], parts: &[&[u8]]| -> String {
+            Secret(key.to_vec()).tag(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let short = text(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(short, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let long = text(&[0xaa; 131], &[b"Test Using Larger Than Block-Size Key - Hash Key First"]);
+        assert_eq!(long, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
     }
 
     #[test]
