@@ -75,7 +75,10 @@ def test_a_node_that_is_cut_off_is_left_behind_and_taken_in_again(
             folder.mkdir()
             command = ["ip", "netns", "exec", f"{network.name}n{place}", zenith_run, "--nproc-per-node=2"]
             command += ["--nnodes=2:3", "--max-restarts=3", "--rdzv-backend=c10d", "--rdzv-id=test"]
-            command += [f"--rdzv-endpoint={network.address(0)}:29400", "--rdzv-conf=last_call_timeout=0.5,keep_alive_interval=0.5"]
+            command += [
+                f"--rdzv-endpoint={network.address(0)}:29400",
+                "--rdzv-conf=last_call_timeout=0.5,keep_alive_interval=0.5",
+            ]
             command += [f"--log-dir={folder / 'logs'}", "--no-python", "bash", "-c", f'echo "{SAY}"; sleep 60']
             with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
                 environment = os.environ | {"OMP_NUM_THREADS": "1"}
