@@ -110,12 +110,6 @@ def test_what_is_pythons_goes_to_pythons_torchrun(run: Run, tmp_path: Path) -> N
     assert "--run-path: handing over to" in done.stderr
 
 
-def test_several_nodes_are_refused_with_a_way_out(run: Run) -> None:
-    done = run("--nnodes=2", "--master-port=1", "x.py")
-    assert done.returncode == 1
-    assert "python -m torch.distributed.run" in done.stderr
-
-
 def test_a_rank_never_waits_for_the_console(zenith_run: str, tmp_path: Path) -> None:
     """Nobody reads stdout: the rank ends all the same, its file has every line, and the launcher says what it left out."""
     lines = 1 << 20

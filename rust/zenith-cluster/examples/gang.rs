@@ -79,7 +79,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         }
         code = match gang.run(&workers, &rules)? {
             Outcome::Succeeded(_) => return Ok(0),
-            Outcome::Failed(_) => 1,
+            Outcome::Failed(_) | Outcome::Withdrawn(_) => 1,
             Outcome::Stopped { .. } => return Ok(2),
         };
     }

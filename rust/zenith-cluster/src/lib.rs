@@ -1,6 +1,6 @@
-//! The launcher: starts the ranks of one node as a gang, watches them, and leaves nothing behind.
+//! The launcher: starts the ranks of a node as a gang, alone or with those of other nodes, and leaves nothing behind.
 //!
-//! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say. Which processes there are,
+//! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say, `rendezvous` agrees with others. Which processes there are,
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
 mod backoff;
@@ -12,6 +12,7 @@ mod machine;
 mod meeting_point;
 pub mod placement;
 pub mod plan;
+pub mod rendezvous;
 pub mod report;
 pub mod run;
 pub mod signals;

@@ -13,12 +13,14 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::command_line::{self, Parsed};
 use crate::console::{self, Console};
-use crate::gang::{Gang, Notice, Outcome};
+use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
-use crate::plan::{self, Attempt, Decision, Environment, Interpreter, PlanError, Settings};
+use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
 use crate::report::{self, Failure};
 use crate::worker::{Exit, Output, Status, Worker};
 use crate::{folders, machine, signals};
+
+mod together;
 
 const FAILED: u8 = 1;
 /// What stands in front of the block in torchrun's traceback.
@@ -55,7 +57,7 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
             if settings.dry_run {
                 return dry_run(&settings, inherited);
             }
-            match Launch::start(*settings, &machine.temporary_folder).and_then(Launch::attempts) {
+            match Launch::start(*settings, &machine.temporary_folder).and_then(Launch::go) {
                 Ok(code) => code,
                 Err(error) => {
                     say(&error);
@@ -103,12 +105,14 @@ fn plot(settings: &Settings, path: &Path) -> io::Result<()> {
 }
 
 fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
-    let (master_address, master_port) = match &settings.meeting {
-        plan::Meeting::FreePort => ("127.0.0.1".into(), 0),
-        plan::Meeting::At { host, port } => (host.clone(), *port),
+    let (group, master_address, master_port) = match (&settings.nodes, &settings.meeting) {
+        // Who else comes is not known: all nodes are shown as this one is.
+        (Some(nodes), _) => (nodes.alike(settings.ranks), nodes.host.clone(), nodes.known_port()),
+        (None, plan::Meeting::FreePort) => (Group::alone(settings.ranks), "127.0.0.1".into(), 0),
+        (None, plan::Meeting::At { host, port }) => (Group::alone(settings.ranks), host.clone(), *port),
     };
     let folder = settings.logs.folder.shown(&settings.run_id);
-    let workers = plan::workers(settings, &Attempt { number: 0, master_address, master_port, folder });
+    let workers = plan::workers(settings, &Attempt { number: 0, group, master_address, master_port, folder });
     let outline = plan::Outline::of(settings, &workers, &inherited.into_variables());
     print(&if settings.json { outline.json() } else { plan::table(&outline) })
 }
@@ -131,21 +135,29 @@ impl Launch {
         Ok(Self { settings, gang, folder, meeting_point })
     }
 
+    fn go(self) -> io::Result<u8> {
+        match self.settings.nodes.clone() {
+            Some(nodes) => self.together(&nodes),
+            None => self.attempts(),
+        }
+    }
+
     /// Attempt after attempt, until one succeeds or there are no more.
     fn attempts(mut self) -> io::Result<u8> {
         let mut backoff = Backoff::default();
         for number in 0.. {
             let (attempt, workers) = self.plan(number)?;
-            let exits = match self.attempt(&attempt, &workers)? {
+            let exits = match self.attempt(&attempt, &workers, None)? {
                 Outcome::Succeeded(_) => return Ok(0),
                 Outcome::Stopped { signal, .. } => return Ok(stopped(signal)),
-                Outcome::Failed(exits) => exits,
+                // Nobody summons a gang that is alone.
+                Outcome::Failed(exits) | Outcome::Withdrawn(exits) => exits,
             };
             let root = exits.iter().copied().find(|exit| !exit.status.is_success());
             let Some(root) = root.filter(|_| number < self.settings.max_restarts) else {
                 return Ok(self.failed(&attempt, &workers, &exits));
             };
-            let pause = backoff.after(root);
+            let pause = backoff.after((root.rank, root.status));
             let after = if pause.is_zero() { String::new() } else { format!(", in {} s", pause.as_secs()) };
             say(&format!("restart {} of {}{after}", number + 1, self.settings.max_restarts));
             if let Some(signal) = self.gang.pause(pause, &self.settings.rules)? {
@@ -159,15 +171,22 @@ impl Launch {
         let (master_address, master_port) = self.meeting_point.open()?;
         let run = self.folder.as_deref();
         let folder = run.map(|run| folders::of_attempt(run, number, self.settings.ranks)).transpose()?;
-        let attempt = Attempt { number, master_address, master_port, folder };
+        let group = Group::alone(self.settings.ranks);
+        let attempt = Attempt { number, group, master_address, master_port, folder };
         let workers = plan::workers(&self.settings, &attempt);
         Ok((attempt, workers))
     }
 
-    fn attempt(&mut self, attempt: &Attempt, workers: &[Worker]) -> io::Result<Outcome> {
+    fn attempt(
+        &mut self,
+        attempt: &Attempt,
+        workers: &[Worker],
+        summons: Option<&mut dyn Summons>,
+    ) -> io::Result<Outcome> {
         let folder = attempt.folder.as_deref();
-        let console = Console::start(&self.settings.tails(folder), &self.settings.duplicates(folder))?;
-        let outcome = self.gang.run(workers, &self.settings.rules);
+        let console =
+            Console::start(&self.settings.tails(folder, attempt.group.first_rank), &self.settings.duplicates(folder))?;
+        let outcome = self.gang.run_unless(workers, &self.settings.rules, summons);
         if let Some(shown) = console.map(Console::finish) {
             shown.errors.iter().for_each(say);
             if shown.lost > 0 {

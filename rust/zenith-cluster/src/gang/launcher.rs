@@ -16,7 +16,7 @@ use super::signals::{self, Mask};
 use super::spawn::{self, Forked};
 use super::state::{AGE, Command, Event, State, Trouble};
 use super::tree::{self, Process};
-use super::{Notice, Outcome, Rules};
+use super::{Notice, Outcome, Pause, Rules, Summons};
 use crate::worker::{Output, Worker};
 
 /// How long the launcher tries to end what a dead guardian has left.
@@ -108,6 +108,16 @@ impl Gang {
     /// An error names the rank that cannot be started, or says that processes could not be ended or the guardian is dead;
     /// after the latter two there is no further attempt.
     pub fn run(&mut self, workers: &[Worker], rules: &Rules) -> io::Result<Outcome> {
+        self.run_unless(workers, rules, None)
+    }
+
+    /// As `run`, and stops the gang when `summons` says so.
+    pub fn run_unless(
+        &mut self,
+        workers: &[Worker],
+        rules: &Rules,
+        mut summons: Option<&mut dyn Summons>,
+    ) -> io::Result<Outcome> {
         if workers.is_empty() {
             return Ok(Outcome::Succeeded(Vec::new()));
         }
@@ -122,7 +132,7 @@ impl Gang {
         let mut commands = Vec::new();
         loop {
             let until = state.deadline().map(|at| at.saturating_duration_since(Instant::now()));
-            self.wait(signals.as_fd(), until)?;
+            self.wait(signals.as_fd(), summons.as_deref(), until)?;
             let now = Instant::now();
             while let Some(report) = self.report()? {
                 state.on_event(event(report), now, &mut commands);
@@ -130,12 +140,20 @@ impl Gang {
             while let Some(signal) = signals::next(signals.as_fd())? {
                 state.on_event(Event::Signal(signal), now, &mut commands);
             }
+            if summons.as_deref_mut().is_some_and(|summons| summons.is_stop()) {
+                state.on_event(Event::Withdrawn, now, &mut commands);
+            }
             state.on_event(Event::Time, now, &mut commands);
             for command in commands.drain(..) {
                 match command {
                     Command::Order(order) => self.order(&order, None)?,
                     Command::Tell(notice) => (self.hears)(&notice),
-                    Command::Suspend => suspend()?,
+                    Command::Suspend => {
+                        if let Some(summons) = summons.as_deref_mut() {
+                            summons.suspending();
+                        }
+                        suspend()?;
+                    }
                     Command::Finish(Ok(outcome)) => return Ok(outcome),
                     Command::Finish(Err(Trouble::NotStarted { index, failure })) => {
                         return Err(not_started(workers.get(index), failure));
@@ -153,12 +171,20 @@ impl Gang {
     /// Waits between two attempts, or for something that another thread does. A signal of `rules.stops` ends the wait and is
     /// given back; one to be forwarded is dropped, for there is nobody to take it.
     pub fn pause(&mut self, time: Duration, rules: &Rules) -> io::Result<Option<i32>> {
+        Ok(match self.pause_unless(time, rules, None)? {
+            Pause::Signal(signal) => Some(signal),
+            Pause::Over | Pause::Summoned => None,
+        })
+    }
+
+    /// As `pause`, and ends when there is something for `summons` to look at, which is left to the caller.
+    pub fn pause_unless(&mut self, time: Duration, rules: &Rules, summons: Option<&dyn Summons>) -> io::Result<Pause> {
         let signals = self.listen(rules)?;
         let end = Instant::now() + time.min(AGE);
         loop {
             while let Some(signal) = signals::next(signals.as_fd())? {
                 match signal {
-                    _ if rules.stops.contains(&signal) => return Ok(Some(signal)),
+                    _ if rules.stops.contains(&signal) => return Ok(Pause::Signal(signal)),
                     libc::SIGTSTP if !rules.forwards.contains(&signal) => suspend()?,
                     _ => {}
                 }
@@ -169,9 +195,11 @@ impl Gang {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return Ok(Pause::Over);
             }
-            self.wait(signals.as_fd(), Some(left))?;
+            if self.wait(signals.as_fd(), summons, Some(left))? {
+                return Ok(Pause::Summoned);
+            }
         }
     }
 
@@ -193,15 +221,16 @@ impl Gang {
         Ok(descriptor)
     }
 
-    fn wait(&self, signals: BorrowedFd<'_>, time: Option<Duration>) -> io::Result<()> {
-        let mut awaited = [
-            PollFd::new(&self.socket, PollFlags::IN),
-            PollFd::new(&signals, PollFlags::IN),
-            PollFd::new(&self.guardian_process, PollFlags::IN),
-        ];
+    /// Says whether there is something for `summons` to look at.
+    fn wait(&self, signals: BorrowedFd<'_>, summons: Option<&dyn Summons>, time: Option<Duration>) -> io::Result<bool> {
+        let summons = summons.map(Summons::descriptor);
+        let others = [self.socket.as_fd(), signals, self.guardian_process.as_fd()];
+        let mut awaited: Vec<PollFd<'_>> =
+            summons.into_iter().chain(others).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         match rustix::event::poll(&mut awaited, time.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Ok(summons.is_some() && awaited.first().is_some_and(|first| !first.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -3,6 +3,7 @@
 //! Three parts: `state` decides, `launcher` asks and waits, `guardian` (a process of its own) does. Below them: `spawn` makes a
 //! process a rank, `tree` and `cgroup` find and kill what ranks have left, `messages` is what launcher and guardian say.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::worker::Exit;
@@ -35,6 +36,16 @@ pub struct Rules {
     pub keeps_background: bool,
 }
 
+/// Something besides signals that can end a gang, or the wait for one.
+pub trait Summons {
+    /// Can be read when something is to be looked at.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+    /// Looks, so that the descriptor cannot be read any more, and says whether the gang is to stop.
+    fn is_stop(&mut self) -> bool;
+    /// Hears that launcher and ranks stop until SIGCONT.
+    fn suspending(&mut self);
+}
+
 /// What became of a gang. Exits are in the order in which they were noticed; those that the stop itself caused are among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -45,6 +56,16 @@ pub enum Outcome {
         signal: i32,
         exits: Vec<Exit>,
     },
+    /// It was summoned away.
+    Withdrawn(Vec<Exit>),
+}
+
+/// Why a wait between two gangs ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    Over,
+    Signal(i32),
+    Summoned,
 }
 
 /// What happens on the way to an `Outcome`.

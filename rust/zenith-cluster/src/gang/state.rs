@@ -38,6 +38,8 @@ pub(super) enum Event {
     },
     /// The launcher was sent a signal.
     Signal(i32),
+    /// The gang is not wanted any more.
+    Withdrawn,
     /// A deadline may have passed.
     Time,
 }
@@ -115,6 +117,7 @@ enum Why {
     Signal(i32),
     /// What the ranks have left behind took too long; they had succeeded.
     Outlived,
+    Withdrawn,
 }
 
 impl State {
@@ -158,6 +161,11 @@ impl State {
                 }
             }
             Event::Signal(signal) => self.on_signal(signal, now, out),
+            Event::Withdrawn => {
+                if matches!(self.phase, Phase::Running | Phase::Outlived { .. }) {
+                    self.stop(Why::Withdrawn, libc::SIGTERM, now, out);
+                }
+            }
             Event::Time => self.on_time(now, out),
         }
     }
@@ -212,6 +220,7 @@ impl State {
                 Why::Failed => Ok(Outcome::Failed(exits)),
                 Why::Signal(signal) => Ok(Outcome::Stopped { signal, exits }),
                 Why::Outlived => Ok(Outcome::Succeeded(exits)),
+                Why::Withdrawn => Ok(Outcome::Withdrawn(exits)),
                 Why::NotStarted { index, failure } => Err(Trouble::NotStarted { index, failure }),
             },
             Phase::Over => return,
@@ -249,12 +258,12 @@ impl State {
         match self.phase.clone() {
             Phase::Running | Phase::Outlived { .. } => self.stop(Why::Signal(signal), signal, now, out),
             Phase::Stopping { .. } if insists => self.kill(Why::Signal(signal), now, out),
-            Phase::Stopping { why: Why::Failed | Why::Outlived, kill_at } => {
+            Phase::Stopping { why: Why::Failed | Why::Outlived | Why::Withdrawn, kill_at } => {
                 // Asked to end, it shall not be started again; the grace began with the failure.
                 self.phase = Phase::Stopping { why: Why::Signal(signal), kill_at };
                 signal_groups(signal, out);
             }
-            Phase::Killing { why: Why::Failed | Why::Outlived, give_up_at } => {
+            Phase::Killing { why: Why::Failed | Why::Outlived | Why::Withdrawn, give_up_at } => {
                 self.phase = Phase::Killing { why: Why::Signal(signal), give_up_at };
             }
             Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Over => {}

@@ -85,6 +85,32 @@ fn a_failure_stops_the_others_and_kills_after_the_grace() {
 }
 
 #[test]
+fn a_gang_that_is_not_wanted_any_more_is_stopped_as_by_a_failure() {
+    let mut gang = Bench::new(2, false);
+    assert_eq!(gang.on(Event::Withdrawn), [TERM, CONT]);
+    assert_eq!(gang.on(Event::Withdrawn), [], "once is enough");
+    assert_eq!(gang.ends(1, Status::Code(1)), [], "because it was stopped");
+    assert_eq!(gang.after(GRACE), [KILL]);
+    gang.ends(0, Status::Signal(9));
+    let exits = vec![exit(1, Status::Code(1)), exit(0, Status::Signal(9))];
+    assert_eq!(gang.on(Event::Empty), [Command::Finish(Ok(Outcome::Withdrawn(exits)))]);
+
+    let mut failed = Bench::new(1, false);
+    failed.ends(0, Status::Code(3));
+    assert_eq!(failed.on(Event::Withdrawn), []);
+    let exits = vec![exit(0, Status::Code(3))];
+    assert_eq!(failed.on(Event::Empty), [Command::Finish(Ok(Outcome::Failed(exits)))], "it failed first");
+
+    let mut signalled = Bench::new(1, false);
+    signalled.on(Event::Withdrawn);
+    signalled.on(Event::Signal(libc::SIGTERM));
+    signalled.ends(0, Status::Signal(15));
+    let exits = vec![exit(0, Status::Signal(15))];
+    let stopped = Outcome::Stopped { signal: libc::SIGTERM, exits };
+    assert_eq!(signalled.on(Event::Empty), [Command::Finish(Ok(stopped))], "a signal is for the launcher");
+}
+
+#[test]
 fn orphans_are_asked_to_end_when_the_last_rank_has() {
     let mut gang = Bench::new(2, false);
     gang.ends(0, Status::Code(1));

@@ -7,7 +7,7 @@ use crate::command_line::whole;
 const RANKS_MAX: i64 = 4096;
 
 /// `N` or `MIN:MAX` (T-5).
-pub(super) fn nodes(text: &str) -> Result<(i64, i64), PlanError> {
+pub(super) fn nodes(text: &str) -> Result<(u32, u32), PlanError> {
     let number = |part: &str| whole(part).map_err(PlanError::Value);
     let (least, most) = match text.split(':').collect::<Vec<_>>()[..] {
         [both] => (number(both)?, number(both)?),
@@ -15,7 +15,8 @@ pub(super) fn nodes(text: &str) -> Result<(i64, i64), PlanError> {
         _ => return Err(PlanError::Runtime(format!("nnodes={text} is not in \"MIN:MAX\" format"))),
     };
     if 0 < least && least <= most {
-        return Ok((least, most));
+        let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        return Ok((number(least), number(most)));
     }
     let what = format!("min_nodes must be > 0 and <= max_nodes, got min_nodes={least}, max_nodes={most}");
     Err(PlanError::Assertion(what))

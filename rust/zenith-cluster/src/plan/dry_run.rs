@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::outline::{Machine, Outline, Rank, ShownGpu};
+use super::outline::{Machine, Outline, Rank, ShownGpu, ShownNodes};
 
 const COLUMNS: [&str; 7] = ["rank", "CPUs", "cores", "threads", "memory", "GPU", "why"];
 
@@ -11,13 +11,14 @@ pub fn table(outline: &Outline) -> String {
     let owner = if store.served_by == "launcher" { "the launcher" } else { store.served_by };
     let mut text = format!(
         "run {run_id}: ranks: {ranks}, restarts at most: {max_restarts}, from SIGTERM to SIGKILL: {shutdown_timeout_s} s\n\
-         store: served by {owner}, {}\n\
+         store: served by {owner}, {}\n{}\
          interpreter: {}\n\
          machine: {}\n\n",
         store.port.map_or_else(
             || format!("{} at a free port (shown as 0)", store.host),
             |port| format!("{}:{port}", store.host)
         ),
+        outline.nodes.as_ref().map(nodes).unwrap_or_default(),
         outline.interpreter.as_deref().unwrap_or("none, the script is a program"),
         machine(&outline.machine),
     );
@@ -32,6 +33,10 @@ pub fn table(outline: &Outline) -> String {
         }
     }
     text
+}
+
+fn nodes(ShownNodes { least, most, host, port }: &ShownNodes) -> String {
+    format!("nodes: {least} to {most}, which meet at {host} port {port}\n")
 }
 
 fn machine(machine: &Machine) -> String {

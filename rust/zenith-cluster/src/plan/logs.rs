@@ -64,15 +64,19 @@ impl Settings {
         self.files(attempt, local_rank).error
     }
 
-    /// What the console shows of the files of an attempt.
-    pub fn tails(&self, attempt: Option<&Path>) -> Vec<Tail> {
+    /// What the console shows of the files of an attempt. `first_rank` is that of this node's first.
+    pub fn tails(&self, attempt: Option<&Path>, first_rank: u32) -> Vec<Tail> {
         let Some(attempt) = attempt else { return Vec::new() };
         let mut tails = Vec::new();
         for rank in (0..self.ranks).filter(|&rank| self.logs.shows(rank)) {
             let tee = self.logs.tee.of(rank);
             let streams = [(tee.stdout, STDOUT, TailedStream::Stdout), (tee.stderr, STDERR, TailedStream::Stderr)];
             for (_, name, stream) in streams.into_iter().filter(|(is_teed, ..)| *is_teed) {
-                tails.push(Tail { file: attempt.join(rank.to_string()).join(name), stream, prefix: self.prefix(rank) });
+                tails.push(Tail {
+                    file: attempt.join(rank.to_string()).join(name),
+                    stream,
+                    prefix: self.prefix(rank, first_rank),
+                });
             }
         }
         tails
@@ -91,16 +95,15 @@ impl Settings {
     }
 
     /// `[role0]:`, or what the user's template gives (T-46).
-    fn prefix(&self, local_rank: u32) -> OsString {
-        let rank = local_rank.to_string();
+    fn prefix(&self, local_rank: u32, first_rank: u32) -> OsString {
+        let (rank, local_rank) = ((first_rank + local_rank).to_string(), local_rank.to_string());
         match &self.logs.prefix {
-            // On one node the rank is the local rank.
             Some(template) => {
-                substitute(template, &[("role_name", &self.role), ("rank", &rank), ("local_rank", &rank)])
+                substitute(template, &[("role_name", &self.role), ("rank", &rank), ("local_rank", &local_rank)])
             }
-            None => {
-                [OsStr::new("["), OsStr::new(&self.role), OsStr::new(&rank), OsStr::new("]:")].into_iter().collect()
-            }
+            None => [OsStr::new("["), OsStr::new(&self.role), OsStr::new(&local_rank), OsStr::new("]:")]
+                .into_iter()
+                .collect(),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Outline {
     /// `None`: the script is a program itself.
     pub interpreter: Option<String>,
     pub store: Store,
+    /// `None`: there is one.
+    pub nodes: Option<ShownNodes>,
     pub machine: Machine,
     pub numa_binding: Option<&'static str>,
     pub workers: Vec<Rank>,
@@ -34,6 +36,15 @@ pub struct Store {
     pub host: String,
     /// `None`: one that is free.
     pub port: Option<u16>,
+}
+
+/// How many there are, and where they meet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownNodes {
+    pub least: u32,
+    pub most: u32,
+    pub host: String,
+    pub port: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,6 +99,12 @@ impl Outline {
             shutdown_timeout_s: settings.rules.grace.as_secs(),
             interpreter: settings.interpreter.as_ref().map(|python| text(&python.program)),
             store: store(settings),
+            nodes: settings.nodes.as_ref().map(|nodes| ShownNodes {
+                least: nodes.terms.least,
+                most: nodes.terms.most,
+                host: nodes.host.clone(),
+                port: nodes.port,
+            }),
             machine: machine(&topology),
             numa_binding: settings.placement.mode.map(|mode| mode.name()),
             workers: workers.iter().map(rank).collect(),
@@ -101,9 +118,11 @@ impl Outline {
 }
 
 fn store(settings: &Settings) -> Store {
-    let (host, port) = match &settings.meeting {
-        Meeting::FreePort => ("127.0.0.1".into(), None),
-        Meeting::At { host, port } => (host.clone(), Some(*port)),
+    let (host, port) = match (&settings.nodes, &settings.meeting) {
+        (Some(nodes), _) if nodes.terms.is_static => (nodes.host.clone(), Some(nodes.port)),
+        (Some(_), _) => ("the first node".into(), None),
+        (None, Meeting::FreePort) => ("127.0.0.1".into(), None),
+        (None, Meeting::At { host, port }) => (host.clone(), Some(*port)),
     };
     Store { served_by: if settings.store == StoreOwner::Launcher { "launcher" } else { "rank 0" }, host, port }
 }

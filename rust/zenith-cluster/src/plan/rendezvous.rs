@@ -1,4 +1,4 @@
-//! Where the ranks of all nodes meet; for now there is one node.
+//! Addresses and the configuration of a rendezvous, as torchrun reads them.
 
 use super::PlanError;
 
@@ -14,9 +14,10 @@ pub enum Meeting {
 }
 
 /// `K=V,...`: torchrun's checks; no key matters to a single node (T-7).
-pub(super) fn check_configuration(text: &str) -> Result<(), PlanError> {
+pub(super) fn configuration(text: &str) -> Result<Vec<(String, String)>, PlanError> {
+    let mut entries = Vec::new();
     if text.trim().is_empty() {
-        return Ok(());
+        return Ok(entries);
     }
     for item in text.split(',') {
         let (key, value) = item.split_once('=').unwrap_or((item, ""));
@@ -29,8 +30,9 @@ pub(super) fn check_configuration(text: &str) -> Result<(), PlanError> {
             let what = format!("The rendezvous configuration option '{key}' must have a value specified.");
             return Err(PlanError::Value(what));
         }
+        entries.push((key.to_owned(), value.trim().to_owned()));
     }
-    Ok(())
+    Ok(entries)
 }
 
 /// The address of a static rendezvous: `--rdzv-endpoint`, else master address and port.
@@ -121,11 +123,18 @@ mod tests {
 
     #[test]
     fn configurations_need_keys_and_values() {
-        for text in ["", " ", "a=1", "a=1,b=x=y", "\"a\"=1"] {
-            assert_eq!(check_configuration(text), Ok(()), "{text:?}");
+        for (text, entries) in [
+            ("", &[][..]),
+            (" ", &[]),
+            ("a=1", &[("a", "1")]),
+            ("a=1,b=x=y", &[("a", "1"), ("b", "x=y")]),
+            ("\"a\"=1", &[("\"a\"", "1")]),
+        ] {
+            let entries = entries.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+            assert_eq!(configuration(text), Ok(entries), "{text:?}");
         }
         for text in ["a", "a=", "a=1,b", "=1", "a=1,"] {
-            assert!(check_configuration(text).is_err(), "{text:?}");
+            assert!(configuration(text).is_err(), "{text:?}");
         }
     }
 }

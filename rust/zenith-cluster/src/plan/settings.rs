@@ -8,8 +8,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::placement::{Placement, place};
-use super::rendezvous::{check_configuration, static_meeting};
-use super::{Environment, Interpreter, Meeting, PlanError, StreamsOfRanks, counts};
+use super::rendezvous::{configuration, static_meeting};
+use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes};
 use crate::command_line::{Options, StoreOwner, whole};
 use crate::gang::Rules;
 use crate::placement::{Situation, Topology};
@@ -48,6 +48,8 @@ pub struct Settings {
     pub run_id: String,
     pub max_restarts: u32,
     pub meeting: Meeting,
+    /// Those that this node meets; `None` if it is alone.
+    pub nodes: Option<Nodes>,
     pub store: StoreOwner,
     /// The interpreter, unless the script is a program itself.
     pub interpreter: Option<Interpreter>,
@@ -117,20 +119,28 @@ pub fn decide(
         return Err(PlanError::Value("--json is a form of --dry-run: give both, or neither".into()));
     }
     let mut notices = Vec::new();
-    let nodes = counts::nodes(&options.nnodes)?;
+    let (least, most) = counts::nodes(&options.nnodes)?;
     let max_restarts = u32::try_from(options.max_restarts.min(i64::from(u32::MAX)))
         .map_err(|_| PlanError::Assertion("max_restarts must be >= 0".into()))?;
     let ranks = counts::local_ranks(&options.nproc_per_node, machine, &environment)?;
-    let placement = place(&options, ranks, nodes.1 == 1, machine, &mut environment, &mut notices)?;
-    check_configuration(&options.rdzv_conf)?;
+    configuration(&options.rdzv_conf)?;
     let logs = logs(&options, &environment)?;
     let grace = grace(options.shutdown_timeout, &environment)?;
     if options.no_python && options.module {
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
         return Err(PlanError::Value(what.into()));
     }
-    let meeting = meeting(&options)?;
-    one_node(nodes, &options, &meeting, &mut notices)?;
+    let nodes = nodes::nodes((least, most), max_restarts, &options, &environment)?;
+    let meeting = meeting(&options, nodes.is_some())?;
+    match &nodes {
+        None => one_node(&options, &meeting, &mut notices)?,
+        Some(nodes) if nodes.run_id.is_some() => notices.push(format!(
+            "this Slurm step has {} nodes, which meet at {} port {}; --standalone runs each alone",
+            nodes.terms.most, nodes.host, nodes.port
+        )),
+        Some(_) => {}
+    }
+    let placement = place(&options, ranks, nodes.is_none(), machine, &mut environment, &mut notices)?;
     let rules = Rules {
         grace,
         stops: stops(&options.signals_to_handle, &mut notices),
@@ -140,12 +150,13 @@ pub fn decide(
     environment.set("TORCHELASTIC_SIGNALS_TO_HANDLE", options.signals_to_handle.as_str());
     Ok(Decision::Here(Box::new(Settings {
         ranks,
-        run_id: run_id(&options, random),
+        run_id: run_id(&options, nodes.as_ref(), random),
         store: store(&options, &meeting, &environment),
         gpus: options.virtual_local_rank.then(|| gpus_of_ranks(ranks, &environment)).transpose()?,
         role: options.role,
         max_restarts,
         meeting,
+        nodes,
         interpreter: (!options.no_python).then_some(python),
         module: options.module,
         script: options.training_script,
@@ -220,27 +231,16 @@ fn grace(seconds: Option<i64>, environment: &Environment) -> Result<Duration, Pl
     Ok(Duration::from_secs(u64::try_from(seconds).map_err(|_| refused())?))
 }
 
-fn meeting(options: &Options) -> Result<Meeting, PlanError> {
+fn meeting(options: &Options, is_shared: bool) -> Result<Meeting, PlanError> {
     let is_static = !options.standalone && options.rdzv_backend == "static";
-    if !is_static || (options.rdzv_endpoint.is_empty() && options.master_port.is_none()) {
+    let is_given = !options.rdzv_endpoint.is_empty() || options.master_port.is_some();
+    if !is_static || !(is_given || is_shared) {
         return Ok(Meeting::FreePort);
     }
     static_meeting(&options.rdzv_endpoint, &options.master_addr, options.master_port)
 }
 
-fn one_node(
-    (_, most): (i64, i64),
-    options: &Options,
-    meeting: &Meeting,
-    notices: &mut Vec<String>,
-) -> Result<(), PlanError> {
-    if most > 1 {
-        return Err(PlanError::Unsupported(format!(
-            "--nnodes={} asks for several nodes, and this version starts the ranks of one. Until it can do more, use \
-             `python -m torch.distributed.run` with the same arguments on every node",
-            options.nnodes
-        )));
-    }
+fn one_node(options: &Options, meeting: &Meeting, notices: &mut Vec<String>) -> Result<(), PlanError> {
     if options.node_rank == 0 {
         return Ok(());
     }
@@ -283,9 +283,15 @@ fn forwards(names: &str) -> Result<Vec<i32>, PlanError> {
         .collect()
 }
 
-fn run_id(options: &Options, random: Uuid) -> String {
-    let is_plain =
-        options.rdzv_backend == "static" && options.rdzv_endpoint.is_empty() && options.master_port.is_none();
+fn run_id(options: &Options, nodes: Option<&Nodes>, random: Uuid) -> String {
+    if let Some(managed) = nodes.and_then(|nodes| nodes.run_id.clone()) {
+        return managed;
+    }
+    // Nodes that meet must name the run alike.
+    let is_plain = nodes.is_none()
+        && options.rdzv_backend == "static"
+        && options.rdzv_endpoint.is_empty()
+        && options.master_port.is_none();
     if options.standalone || is_plain {
         random.to_string()
     } else if options.rdzv_id.is_empty() {

@@ -11,12 +11,39 @@ use crate::worker::Worker;
 /// What differs from one attempt to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// 0 for the first.
+    /// Restarts before it.
     pub number: u32,
+    pub group: Group,
     pub master_address: String,
     pub master_port: u16,
     /// Where its logs lie; `None` without files.
     pub folder: Option<PathBuf>,
+}
+
+/// This node among those of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Of this node.
+    pub rank: u32,
+    pub nodes: u32,
+    /// The rank of this node's first.
+    pub first_rank: u32,
+    /// On all nodes.
+    pub ranks: u32,
+}
+
+impl Group {
+    pub fn alone(ranks: u32) -> Self {
+        Self { rank: 0, nodes: 1, first_rank: 0, ranks }
+    }
+
+    /// From the ranks of each node, by group rank (T-24).
+    pub fn of(rank: u32, local_ranks: &[u32]) -> Self {
+        let sum = |nodes: &[u32]| nodes.iter().fold(0u32, |sum, ranks| sum.saturating_add(*ranks));
+        let before = local_ranks.get(..rank as usize).unwrap_or_default();
+        let nodes = u32::try_from(local_ranks.len()).unwrap_or(u32::MAX);
+        Self { rank, nodes, first_rank: sum(before), ranks: sum(local_ranks) }
+    }
 }
 
 pub fn workers(settings: &Settings, attempt: &Attempt) -> Vec<Worker> {
@@ -30,7 +57,7 @@ fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
     environment.set("TORCHELASTIC_ERROR_FILE", files.error.map(OsString::from).unwrap_or_default());
     Worker {
         local_rank,
-        rank: local_rank,
+        rank: attempt.group.first_rank + local_rank,
         program,
         arguments,
         environment: environment.into_variables(),
@@ -40,23 +67,26 @@ fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
     }
 }
 
-/// What torchrun gives every worker (T-16, T-19), on one node.
+/// What torchrun gives every worker (T-16, T-19).
 fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Environment {
     let mut environment = settings.environment.clone();
-    let (rank, ranks) = (local_rank.to_string(), settings.ranks.to_string());
+    let (local_rank_text, local_ranks) = (local_rank.to_string(), settings.ranks.to_string());
+    let group = &attempt.group;
+    let (rank, ranks) = ((group.first_rank + local_rank).to_string(), group.ranks.to_string());
+    let (group_rank, nodes) = (group.rank.to_string(), group.nodes.to_string());
     let is_virtual = settings.gpus.is_some();
     let agents_store = if settings.store == StoreOwner::Launcher { "True" } else { "False" };
     let (port, number, limit) =
         (attempt.master_port.to_string(), attempt.number.to_string(), settings.max_restarts.to_string());
     for (name, value) in [
         ("RANK", rank.as_str()),
-        ("LOCAL_RANK", if is_virtual { "0" } else { &rank }),
-        ("GROUP_RANK", "0"),
+        ("LOCAL_RANK", if is_virtual { "0" } else { &local_rank_text }),
+        ("GROUP_RANK", &group_rank),
         ("ROLE_RANK", &rank),
         ("ROLE_NAME", &settings.role),
-        ("LOCAL_WORLD_SIZE", &ranks),
+        ("LOCAL_WORLD_SIZE", &local_ranks),
         ("WORLD_SIZE", &ranks),
-        ("GROUP_WORLD_SIZE", "1"),
+        ("GROUP_WORLD_SIZE", &nodes),
         ("ROLE_WORLD_SIZE", &ranks),
         ("MASTER_ADDR", &attempt.master_address),
         ("MASTER_PORT", &port),

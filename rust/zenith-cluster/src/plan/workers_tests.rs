@@ -17,7 +17,8 @@ fn settings(change: impl FnOnce(&mut Options), variables: &[(&str, &str)]) -> Se
 }
 
 fn attempt(folder: Option<&str>) -> Attempt {
-    Attempt { number: 1, master_address: "127.0.0.1".into(), master_port: 9, folder: folder.map(Into::into) }
+    let group = Group::alone(2);
+    Attempt { number: 1, group, master_address: "127.0.0.1".into(), master_port: 9, folder: folder.map(Into::into) }
 }
 
 fn command(change: impl FnOnce(&mut Options)) -> Vec<OsString> {
@@ -75,6 +76,27 @@ fn a_rank_has_torchruns_variables_and_what_is_inherited() {
 }
 
 #[test]
+fn ranks_count_over_nodes_of_different_sizes() {
+    let settings = settings(|_| {}, &[]);
+    let group = Group::of(1, &[3, 2, 4]);
+    assert_eq!(group, Group { rank: 1, nodes: 3, first_rank: 3, ranks: 9 });
+    let worker = workers(&settings, &Attempt { group, ..attempt(None) }).remove(1);
+    assert_eq!((worker.rank, worker.local_rank), (4, 1));
+    for (name, value) in [
+        ("RANK", "4"),
+        ("LOCAL_RANK", "1"),
+        ("WORLD_SIZE", "9"),
+        ("LOCAL_WORLD_SIZE", "2"),
+        ("GROUP_RANK", "1"),
+        ("GROUP_WORLD_SIZE", "3"),
+        ("ROLE_RANK", "4"),
+        ("ROLE_WORLD_SIZE", "9"),
+    ] {
+        assert!(worker.environment.contains(&(name.into(), value.into())), "{name}");
+    }
+}
+
+#[test]
 fn failures_are_called_after_the_script_or_a_foreign_interpreter() {
     assert_eq!(settings(|_| {}, &[]).entry(), "s.py");
     assert_eq!(settings(|o| o.no_python = true, &[]).entry(), "s.py");
@@ -114,20 +136,20 @@ fn teed_streams_of_shown_ranks_are_tailed() {
     let tail = |file: &str, stream, prefix: &str| Tail { file: file.into(), stream, prefix: prefix.into() };
     let plain = settings(|o| (o.tee, o.redirects) = ("0:3,1:1".into(), "3".into()), &[]);
     assert_eq!(
-        plain.tails(folder),
+        plain.tails(folder, 0),
         [
             tail("/a/0/stdout.log", TailedStream::Stdout, "[default0]:"),
             tail("/a/0/stderr.log", TailedStream::Stderr, "[default0]:"),
             tail("/a/1/stdout.log", TailedStream::Stdout, "[default1]:"),
         ]
     );
-    assert_eq!(plain.tails(None), []);
+    assert_eq!(plain.tails(None, 0), []);
     let template = [("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "<${role_name}$rank/$local_rank> ")];
     let filtered =
         settings(|o| (o.tee, o.role, o.local_ranks_filter) = ("1".into(), String::new(), "1".into()), &template);
-    assert_eq!(filtered.tails(folder), [tail("/a/1/stdout.log", TailedStream::Stdout, "<1/1> ")]);
+    assert_eq!(filtered.tails(folder, 4), [tail("/a/1/stdout.log", TailedStream::Stdout, "<5/1> ")]);
     assert_eq!(
-        settings(|o| (o.tee, o.role) = ("0:1".into(), String::new()), &[]).tails(folder)[0].prefix,
+        settings(|o| (o.tee, o.role) = ("0:1".into(), String::new()), &[]).tails(folder, 0)[0].prefix,
         "[0]:",
         "T-55"
     );

@@ -9,6 +9,7 @@ mod keys;
 mod protocol;
 mod refusals;
 mod server;
+mod source;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,6 +20,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub use refusals::Refusals;
 use server::Server;
+pub use source::Doorkeeper;
+use source::Source;
 
 /// A running store. Dropping it closes its connections and its port.
 ///
@@ -31,7 +34,7 @@ use server::Server;
 /// ```
 #[derive(Debug)]
 pub struct StoreServer {
-    listener: TcpListener,
+    source: Source,
     port: u16,
     refusals: Refusals,
     running: Option<Running>,
@@ -52,9 +55,21 @@ impl StoreServer {
     pub fn start(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
+        Self::serve(Source::Port(listener), port)
+    }
+
+    /// Serves the connections that are handed to it; it has no port of its own, and `port` is 0.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn behind(doorkeeper: &Doorkeeper) -> io::Result<Self> {
+        Self::serve(Source::Handed(doorkeeper.clone()), 0)
+    }
+
+    fn serve(source: Source, port: u16) -> io::Result<Self> {
         let refusals = Refusals::default();
-        let running = Some(Running::start(&listener, &refusals)?);
-        Ok(Self { listener, port, refusals, running })
+        let running = Some(Running::start(&source, &refusals)?);
+        Ok(Self { source, port, refusals, running })
     }
 
     pub fn port(&self) -> u16 {
@@ -73,8 +88,8 @@ impl StoreServer {
     /// As `start`. Then nothing is served, and connections wait until a later call succeeds.
     pub fn renew(&mut self) -> io::Result<()> {
         self.stop();
-        server::refuse_waiting(&self.listener);
-        self.running = Some(Running::start(&self.listener, &self.refusals)?);
+        server::refuse_waiting(&self.source);
+        self.running = Some(Running::start(&self.source, &self.refusals)?);
         Ok(())
     }
 
@@ -94,9 +109,9 @@ impl Drop for StoreServer {
 }
 
 impl Running {
-    fn start(listener: &TcpListener, refusals: &Refusals) -> io::Result<Self> {
+    fn start(source: &Source, refusals: &Refusals) -> io::Result<Self> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let server = Server::new(listener.try_clone()?, &stop, refusals.clone())?;
+        let server = Server::new(source.try_clone()?, &stop, refusals.clone())?;
         let thread = thread::Builder::new().name("zenith-store".to_owned()).spawn(move || server.run())?;
         Ok(Self { stop, thread })
     }

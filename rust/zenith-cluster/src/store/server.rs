@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 
 use super::connection::{Client, End, Store};
 use super::keys::{Connection, Keys};
 use super::refusals::Refusals;
+use super::source::Source;
 
 const EVENTS_PER_TURN: usize = 256;
 const ACCEPTS_PER_TURN: usize = 64;
@@ -33,7 +33,7 @@ const LISTENER: u64 = u64::MAX - 1;
 #[derive(Debug)]
 pub(super) struct Server {
     epoll: OwnedFd,
-    listener: TcpListener,
+    source: Source,
     refusals: Refusals,
     /// By `Connection`.
     clients: Vec<Option<Client>>,
@@ -47,13 +47,13 @@ pub(super) struct Server {
 
 impl Server {
     /// `stop` ends `run` as soon as it can be read; it stays open until then.
-    pub(super) fn new(listener: TcpListener, stop: &OwnedFd, refusals: Refusals) -> io::Result<Self> {
+    pub(super) fn new(source: Source, stop: &OwnedFd, refusals: Refusals) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, stop, EventData::new_u64(STOP), EventFlags::IN)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, &source, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Self {
             epoll,
-            listener,
+            source,
             refusals,
             clients: Vec::new(),
             free: Vec::new(),
@@ -133,8 +133,8 @@ impl Server {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => self.add(socket.into()),
+            match self.source.accept() {
+                Ok(socket) => self.add(socket),
                 // The peer gave up meanwhile.
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
@@ -170,16 +170,15 @@ impl Server {
     }
 
     fn watch_listener(&self, flags: EventFlags) -> bool {
-        epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), flags).is_ok()
+        epoll::modify(&self.epoll, &self.source, EventData::new_u64(LISTENER), flags).is_ok()
     }
 }
 
 /// Closes the connections that wait to be accepted.
-pub(super) fn refuse_waiting(listener: &TcpListener) {
+pub(super) fn refuse_waiting(source: &Source) {
     for _ in 0..BACKLOG_MAX {
-        match listener.accept() {
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+        match source.accept() {
+            Ok(_) | Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(_) => return,
         }
     }
