@@ -41,7 +41,7 @@ def check_options(options: str) -> None:
     """Raises for options of a loader, as JSON, that no dataset could make sense of."""
 
 def decode_image(data: bytes, options: str) -> tuple[int, int, int, bytearray]:
-    """Height, width, channels and pixels of a picture; options: mode, turn, reduce, region, as JSON."""
+    """Height, width, channels and pixels of a picture; options: mode, turn, reduce, coarse, region, as JSON."""
 
 @final
 class Dataset:

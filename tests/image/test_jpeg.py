@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,21 @@ def test_reduced(photographs, written, decoded, expected, sampling: str, progres
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("reduce", [1, 2, 4, 8])
+def test_coarse_colour(photographs, written, decoded, sampling: str, progressive: bool, reduce: int) -> None:
+    """The same picture to the eye, in the same place; to the last bit where nothing is reduced or nothing is subsampled."""
+    for photograph in photographs:
+        data = written(photograph, quality=90, subsampling=sampling, progressive=progressive)
+        coarse, fine = (decoded(data, reduce=reduce, coarse=coarse) for coarse in (True, False))
+        if reduce == 1 or sampling == "4:4:4":
+            np.testing.assert_array_equal(coarse, fine)
+        difference = coarse.astype(float) - fine
+        assert 10 * math.log10(255**2 / max(float((difference**2).mean()), 1e-9)) > 30
+        assert np.abs(difference.mean(axis=(0, 1))).max() < 0.5
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("optimize", [False, True])
 def test_large_pictures(photographs, written, decoded, expected, sampling: str, optimize: bool) -> None:
     """Large enough for scans to be read at several places at once."""
@@ -131,7 +147,10 @@ def test_a_region_is_a_part_of_the_whole(photograph, written, decoded, draw: st.
         "restart_marker_blocks": draw.draw(st.integers(0, 9), "restart"),
     }
     data = written(photograph.crop((150, 100, 150 + size[0], 100 + size[1])), **options)
-    asked = {"reduce": draw.draw(st.sampled_from([1, 2, 4, 8]), "reduce")}
+    asked = {
+        "reduce": draw.draw(st.sampled_from([1, 2, 4, 8]), "reduce"),
+        "coarse": draw.draw(st.booleans(), "coarse"),
+    }
     whole = decoded(data, **asked)
     height, width = whole.shape[:2]
     x = draw.draw(st.integers(0, width - 1), "x")

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ours = rate(&files, |bytes| {
         let info = probe(bytes, false, &Limits::default())?;
         let region = Rect::whole(info.width, info.height);
-        let request = Request { mode: Mode::Rgb, turn: false, reduce: 1, region };
+        let request = Request { mode: Mode::Rgb, turn: false, reduce: 1, coarse: false, region };
         decode(bytes, &request, &Limits::default(), &mut picture)?;
         black_box(&picture);
         Ok(())

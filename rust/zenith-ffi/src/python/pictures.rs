@@ -10,7 +10,8 @@ use zenith::image::{Picture, Rect};
 use super::errors::call;
 
 /// Height, width, channels and the pixels (rows of pixels of channels). The options are a JSON object: `mode` ("RGB", "L" or
-/// "RGBA"), `turn` (by EXIF), `reduce` (1, 2, 4 or 8) and `region` ([x, y, width, height]), none of which has to be there.
+/// "RGBA"), `turn` (by EXIF), `reduce` (1, 2, 4 or 8), `coarse` (colour as in `decode="fast"`) and `region` ([x, y, width, height]), none
+/// of which has to be there.
 #[pyfunction]
 pub(super) fn decode_image<'py>(
     py: Python<'py>,
@@ -31,7 +32,7 @@ fn request(data: &[u8], options: &str) -> Result<Request> {
     let wrong = |what: &str| Error::invalid(format!("decode_image: {what}; the options were {options}"));
     let options: Map<String, Value> =
         serde_json::from_str(options).map_err(|_| wrong("the options are not a JSON object"))?;
-    let known = ["mode", "turn", "reduce", "region"];
+    let known = ["mode", "turn", "reduce", "coarse", "region"];
     if let Some(name) = options.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(wrong(&format!("there is no option {name:?}")));
     }
@@ -41,8 +42,11 @@ fn request(data: &[u8], options: &str) -> Result<Request> {
         Some(Some("RGBA")) => Mode::Rgba,
         _ => return Err(wrong("mode must be \"RGB\", \"L\" or \"RGBA\"")),
     };
-    let turn =
-        options.get("turn").map_or(Some(false), Value::as_bool).ok_or_else(|| wrong("turn must be a boolean"))?;
+    let flag = |name: &str| {
+        let value = options.get(name).map_or(Some(false), Value::as_bool);
+        value.ok_or_else(|| wrong(&format!("{name} must be a boolean")))
+    };
+    let (turn, coarse) = (flag("turn")?, flag("coarse")?);
     let reduce = options.get("reduce").map_or(Some(1), Value::as_u64);
     let reduce = reduce.filter(|reduce| matches!(reduce, 1 | 2 | 4 | 8));
     let reduce = reduce.ok_or_else(|| wrong("reduce must be 1, 2, 4 or 8"))? as usize;
@@ -55,5 +59,5 @@ fn request(data: &[u8], options: &str) -> Result<Request> {
             .map(|[x, y, width, height]| Rect { x, y, width, height })
             .map_err(|_| wrong("region must be [x, y, width, height]"))?,
     };
-    Ok(Request { mode, turn, reduce, region })
+    Ok(Request { mode, turn, reduce, coarse, region })
 }

@@ -150,7 +150,7 @@ mod tests {
 
     fn decoded(file: &[u8], reduce: usize, region: Rect) -> Result<Vec<u8>, String> {
         let mut picture = Picture::default();
-        let request = Request { mode: Mode::Rgb, turn: false, reduce, region };
+        let request = Request { mode: Mode::Rgb, turn: false, reduce, coarse: false, region };
         decode(file, &request, &Limits::default(), &mut picture).map_err(|error| error.to_string())?;
         Ok(picture.pixels)
     }

@@ -70,7 +70,7 @@ impl Room {
         let (width, height) = (frame.width.div_ceil(request.reduce), frame.height.div_ceil(request.reduce));
         let (width, height) = turn.size(width, height);
         let region = turn.stored(request.region, width, height);
-        let plan = Plan::new(&frame, request.reduce, region)?;
+        let plan = Plan::new(&frame, request.reduce, request.coarse && request.reduce > 1, region)?;
         let Some(scan) = markers.next_scan(limits)? else { return Err(corrupt("there is no scan", bytes.len())) };
         self.data.read(bytes, scan.data)?;
         self.refuse_hopeless(&frame, &scan, bytes)?;

@@ -98,16 +98,17 @@ impl Frame {
     }
 
     /// Each component with blocks of at least `8 / reduce` samples, as libjpeg chooses them: a component that is sampled
-    /// less gets larger blocks where that spares upsampling.
-    pub(super) fn scaled(&self, reduce: usize) -> Result<Vec<Scaled>> {
+    /// less gets larger blocks where that spares upsampling, unless it is to stay `coarse`.
+    pub(super) fn scaled(&self, reduce: usize, coarse: bool) -> Result<Vec<Scaled>> {
         let smallest = 8 / reduce;
-        self.components.iter().map(|component| self.scale(component, smallest)).collect()
+        self.components.iter().map(|component| self.scale(component, smallest, coarse)).collect()
     }
 
-    fn scale(&self, component: &Component, smallest: usize) -> Result<Scaled> {
+    fn scale(&self, component: &Component, smallest: usize, coarse: bool) -> Result<Scaled> {
         let (wide, high) = (self.horizontal_max * smallest, self.vertical_max * smallest);
         let mut block = smallest;
-        while block < 8
+        while !coarse
+            && block < 8
             && wide.is_multiple_of(component.horizontal * block * 2)
             && high.is_multiple_of(component.vertical * block * 2)
         {
@@ -124,7 +125,8 @@ impl Frame {
             );
             return Err(Error::unsupported(message));
         }
-        let fancy = smallest > 1;
+        // Where libjpeg does without, its pictures are the measure.
+        let fancy = smallest > 1 || coarse;
         let upsampling = match (wide / across, high / down) {
             (1, 1) => Upsampling::None,
             (2, 1) if fancy && width > 2 => Upsampling::FancyWide,

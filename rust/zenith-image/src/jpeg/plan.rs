@@ -22,8 +22,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `region` lies within the reduced picture and is not empty.
-    pub(super) fn new(frame: &Frame, reduce: usize, region: Rect) -> Result<Self> {
-        let components = frame.scaled(reduce)?;
+    pub(super) fn new(frame: &Frame, reduce: usize, coarse: bool, region: Rect) -> Result<Self> {
+        let components = frame.scaled(reduce, coarse)?;
         let (mcu_width, mcu_height) = (frame.horizontal_max * 8 / reduce, frame.vertical_max * 8 / reduce);
         let (mut beside, mut above) = (0, 0);
         for component in &components {

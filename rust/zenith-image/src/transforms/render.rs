@@ -153,7 +153,7 @@ fn cut<'a>(
             Ok(Pixels { bytes, width: part.width, height: part.height, ..pixels })
         }
         Source::Encoded { bytes, .. } => {
-            let request = Request { mode: decoding.mode, turn: decoding.turn, reduce, region: part };
+            let request = Request { mode: decoding.mode, turn: decoding.turn, reduce, coarse: true, region: part };
             decode::decode(bytes, &request, &decoding.limits, into)?;
             if (into.width, into.height, into.channels) != (part.width, part.height, channels(decoding.mode)) {
                 return Err(Error::internal("a decoder gave another part of the picture than it was asked for"));
