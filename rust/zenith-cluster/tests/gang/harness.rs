@@ -1,14 +1,17 @@
 //! A launcher under test, and what can be seen of it from outside.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
 
 const MARK: &str = "ZENITH_GANG_TEST";
 /// Longer than anything that is waited for takes on a loaded machine.
@@ -23,6 +26,7 @@ pub(crate) struct Launched {
     mark: String,
     lines: Receiver<String>,
     seen: Vec<String>,
+    _program: Option<TempDir>,
 }
 
 pub(crate) struct Ended {
@@ -49,7 +53,9 @@ pub(crate) fn launch_with(
 
 pub(crate) fn start(environment: &[(&str, &str)], user: Option<u32>, arguments: &[&str]) -> Launched {
     let mark = format!("{}-{}", std::process::id(), MARKS.fetch_add(1, Ordering::Relaxed));
-    let mut command = Command::new(example());
+    // Another user need not be let through to where programs are built.
+    let reachable = user.map(|_| reachable(&example()));
+    let mut command = Command::new(reachable.as_ref().map_or_else(example, |folder| folder.path().join("gang")));
     command.args(arguments).env(MARK, &mark).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some(user) = user {
@@ -63,7 +69,17 @@ pub(crate) fn start(environment: &[(&str, &str)], user: Option<u32>, arguments: 
         .name("stderr".to_owned())
         .spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))))
         .unwrap();
-    Launched { child, mark, lines, seen: Vec::new() }
+    Launched { child, mark, lines, seen: Vec::new(), _program: reachable }
+}
+
+/// A folder with a copy of `program` that everybody may run.
+fn reachable(program: &Path) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join(program.file_name().unwrap());
+    std::fs::copy(program, &copy).unwrap();
+    std::fs::set_permissions(copy, Permissions::from_mode(0o755)).unwrap();
+    folder
 }
 
 pub(crate) fn example() -> PathBuf {
