@@ -55,8 +55,9 @@ pub(crate) fn start(environment: &[(&str, &str)], user: Option<u32>, arguments: 
     let mark = format!("{}-{}", std::process::id(), MARKS.fetch_add(1, Ordering::Relaxed));
     // Another user need not be let through to where programs are built.
     let reachable = user.map(|_| reachable(&example()));
-    let mut command = Command::new(reachable.as_ref().map_or_else(example, |folder| folder.path().join("gang")));
-    command.args(arguments).env(MARK, &mark).envs(environment.iter().copied());
+    let program = reachable.as_ref().map_or_else(example, |folder| folder.path().join("gang"));
+    let mut command = Command::new(&program);
+    command.args(arguments).env("PROGRAM", &program).env(MARK, &mark).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some(user) = user {
         command.uid(user).gid(user);

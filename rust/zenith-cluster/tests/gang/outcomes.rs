@@ -80,8 +80,8 @@ fn a_process_or_a_descriptor_too_few_starts_none() {
     let processes = ("ulimit -p 20 2>/dev/null || ulimit -u 20", "Resource temporarily unavailable");
     let descriptors = ("ulimit -n 40", "Too many open files");
     for (limit, cause) in user.map(|_| processes).into_iter().chain([descriptors]) {
-        let outer = format!("{limit}; exec \"$0\" 64 sleep 1000");
-        let mut gang = start(&[], user, &["1", "sh", "-c", &outer, &example().display().to_string()]);
+        let outer = format!("{limit}; exec \"$PROGRAM\" 64 sleep 1000");
+        let mut gang = start(&[], user, &["1", "sh", "-c", &outer]);
         let error = gang.wait_for("error");
         assert!(error.contains("cannot fork a process") && error.contains(cause), "{error}");
         assert_eq!(gang.wait().status.code(), Some(1));
