@@ -134,11 +134,12 @@ impl Gang {
             let until = state.deadline().map(|at| at.saturating_duration_since(Instant::now()));
             self.wait(signals.as_fd(), summons.as_deref(), until)?;
             let now = Instant::now();
-            while let Some(report) = self.report()? {
-                state.on_event(event(report), now, &mut commands);
-            }
+            // Before the reports, one of which may end the attempt: a signal that is read behind its end would be lost.
             while let Some(signal) = signals::next(signals.as_fd())? {
                 state.on_event(Event::Signal(signal), now, &mut commands);
+            }
+            while let Some(report) = self.report()? {
+                state.on_event(event(report), now, &mut commands);
             }
             if summons.as_deref_mut().is_some_and(|summons| summons.is_stop()) {
                 state.on_event(Event::Withdrawn, now, &mut commands);

@@ -212,3 +212,12 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Waits until a process that was killed has let go of everything.
+pub(crate) fn wait_for_end(pid: Pid) {
+    let end = Instant::now() + PATIENCE;
+    while state(pid).is_some_and(|letter| letter != 'Z') {
+        assert!(Instant::now() < end, "process {pid:?} does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Launched, STUBBORN, launch_with};
+use crate::harness::{Launched, STUBBORN, launch_with, wait_for_end};
 
 const VARIABLE: &str = "ZENITH_GANG_WITHOUT";
 const ALONE: [(&str, &str); 3] = [
@@ -68,9 +68,10 @@ fn each_layer_alone_stops_a_gang() {
 fn a_later_launcher_ends_what_launcher_and_guardian_have_left() {
     let (layer, without) = ALONE[0];
     let Some(gang) = launched(layer, without) else { return };
-    for pid in [gang.pid(), gang.guardian().unwrap()] {
-        rustix::process::kill_process(pid, Signal::KILL).unwrap();
-    }
+    let both = [gang.pid(), gang.guardian().unwrap()];
+    both.iter().for_each(|pid| rustix::process::kill_process(*pid, Signal::KILL).unwrap());
+    // As long as one of them is dying, what they have left is not anybody's.
+    both.into_iter().for_each(wait_for_end);
     assert_eq!(launch_with(&[(VARIABLE, without)], None, &[], 1, "exit 0").wait().status.code(), Some(0));
     // Dropped: it fails if anything survives.
 }

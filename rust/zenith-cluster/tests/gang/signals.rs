@@ -32,10 +32,8 @@ fn a_signal_while_ranks_start_is_not_lost() {
         std::thread::sleep(Duration::from_millis(delay));
         gang.signal(Signal::TERM);
         let code = gang.wait().status;
-        // Before the first line of its main the launcher is a process like any other.
-        assert!(
-            code.code() == Some(2) || delay < 4 && std::os::unix::process::ExitStatusExt::signal(&code) == Some(15)
-        );
+        // Before the first line of its main, to which a busy machine takes its time, the launcher is a process like any other.
+        assert!(code.code() == Some(2) || std::os::unix::process::ExitStatusExt::signal(&code) == Some(15), "{code}");
     }
 }
 
