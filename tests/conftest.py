@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As shells start what runs in the background; the programs that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SECONDS_MAX = 120 + 10 * int(os.environ.get("ZENITH_SOAK", "0"))
 
 ROWS = 10_007
 FEATURES = 5
@@ -53,3 +58,14 @@ def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Indexes of the tests' files are kept apart from the user's, by child processes too."""
     os.environ["ZENITH_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that hangs ends the run, and says where it stood."""
+    errors = request.config.stash.get(fault_handler_stderr_fd_key, 2)  # The standard error of before pytest captured it.
+    faulthandler.dump_traceback_later(SECONDS_MAX, exit=True, file=errors)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -68,7 +68,7 @@ pub trait Storage: Send + Sync {
         false
     }
 
-    /// Reads one range in place of what `into` holds.
+    /// Reads a range again in place of what `into` holds. It was read before, when `reads_again_at_once` held.
     fn read_into(&self, sources: &[Source], range: Range, into: &mut Vec<u8>) -> Result<()> {
         let bytes = self.read(sources, range)?;
         into.clear();

@@ -1,8 +1,9 @@
 //! From a plan to finished batches: decode what is needed soon, assemble by ticket, hand out in order.
 //!
 //! `Coordinator` decides (pure, one lock), `worker` does (threads, or the caller's own thread without workers),
-//! `assemble` copies rows, `making` makes values (pictures) by many hands, `stats` counts. PIPE-1: batches leave in position order. PIPE-2: nothing waits for the
-//! consumer's references. PIPE-3: every queue is bounded by bytes.
+//! `assemble` copies rows, `making` makes values (pictures) by many hands, `stats` counts. PIPE-1: batches leave in
+//! position order. PIPE-2: nothing waits for the consumer's references (a `BatchMemory` may wait for less than a millisecond
+//! for a large slab that is about to come back). PIPE-3: every queue is bounded by bytes.
 
 mod assemble;
 mod bad_blocks;
