@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from zenith.datasets import Dataset, PathLike
-from zenith.pictures import described, is_transforms
+from zenith.pictures import described, indexed, is_transforms
 
 
 class ImageFolder(Dataset):
@@ -21,13 +21,25 @@ class ImageFolder(Dataset):
         transform: transforms that make arrays of one shape (a list is composed); by default ``image`` is the file's bytes.
         seed: seed of the transforms that draw; `set_epoch` has them draw anew.
         allow_empty: take classes without a picture too.
+        entropy_index: find out once where in each JPEG decoding can begin, so that crops, and ``decode="fast"`` of large
+            pictures, skip most of the rest. Opening reads every picture for that, with a progress bar; what it finds (two
+            hundredths of the files, nine with ``"fast"``) is kept beside the other indexes until a file changes. Samples stay
+            as they are.
 
     Raises:
         zenith.NotFoundError: no such folder, no class in it, or a class without a picture.
         zenith.DatasetChangedError: when a sample is read whose file changed or went since the folder was listed.
     """
 
-    def __init__(self, root: PathLike, transform: Any = None, *, seed: int = 0, allow_empty: bool = False) -> None:
+    def __init__(
+        self,
+        root: PathLike,
+        transform: Any = None,
+        *,
+        seed: int = 0,
+        allow_empty: bool = False,
+        entropy_index: bool = False,
+    ) -> None:
         if transform is not None and not is_transforms(transform):
             raise TypeError(f"transform must be one of zenith.transforms, or a list of such, got {transform!r}")
         options = {
@@ -35,12 +47,13 @@ class ImageFolder(Dataset):
             "seed": operator.index(seed) % 2**64,
             "allow_empty": bool(allow_empty),
         }
-        super().__init__({"format": "ImageFolder", "root": os.path.expanduser(os.fspath(root)), "options": options})
+        spec = {"format": "ImageFolder", "root": os.path.expanduser(os.fspath(root)), "options": options}
+        super().__init__(indexed(spec, entropy_index))
 
     @property
     def root(self) -> str:
         """The folder, as it was given."""
-        return str(self._spec["root"])
+        return str(self._spec.get("of", self._spec)["root"])
 
     @property
     def classes(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zenith.datasets import Dataset, PathLike, _paths
-from zenith.pictures import described, is_transforms
+from zenith.pictures import described, indexed, is_transforms
 
 _DECODERS: dict[Any, str] = {
     int: "int",
@@ -48,6 +48,10 @@ class WebDataset(Dataset):
         missing: ``"error"``, or ``"skip"``: samples that lack a member are left out, with a warning.
         truncated: ``"error"``, or ``"skip"``: of shards that were cut short the samples before the cut are read, with a
             warning.
+        entropy_index: find out once where in each JPEG decoding can begin, so that crops, and ``decode="fast"`` of large
+            pictures, skip most of the rest. Opening reads every picture for that, with a progress bar; what it finds (two
+            hundredths of the files, nine with ``"fast"``) is kept beside the other indexes until a file changes. Samples stay
+            as they are.
 
     Warns:
         UserWarning: no end marker stands in a shard, or more behind it; samples were left out.
@@ -69,6 +73,7 @@ class WebDataset(Dataset):
         duplicate: str = "error",
         missing: str = "error",
         truncated: str = "error",
+        entropy_index: bool = False,
     ) -> None:
         options = {
             "fields": None if fields is None else [_field(name, given) for name, given in fields.items()],
@@ -78,7 +83,8 @@ class WebDataset(Dataset):
             "truncated": _one_of("truncated", truncated, ("error", "skip")),
         }
         shards = [shard for path in _paths(paths) for shard in _braces(path)]
-        super().__init__({"format": "WebDataset", "paths": shards, "options": options})
+        spec = {"format": "WebDataset", "paths": shards, "options": options}
+        super().__init__(indexed(spec, entropy_index))
 
 
 def _one_of(option: str, value: str, values: tuple[str, ...]) -> str:

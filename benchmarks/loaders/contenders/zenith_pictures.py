@@ -27,15 +27,15 @@ def transform_of(work: PictureWork) -> Any:
     return transforms.Compose(steps, layout="NCHW")
 
 
-def open_shards(work: PictureWork, num_workers: int) -> Callable[[Files], Feed]:
-    """Opens the shards with `num_workers` decode threads."""
+def open_shards(work: PictureWork, num_workers: int, entropy_index: bool = False) -> Callable[[Files], Feed]:
+    """Opens the shards with `num_workers` decode threads; an index is built at the first opening, which is not measured."""
 
     def open_feed(files: Files) -> Feed:
         import zenith
         from zenith_torch import DataLoader
 
         shards = photographs.of(files).shards(work.large)
-        dataset = zenith.WebDataset(shards, fields={"jpg": transform_of(work), "cls": int})
+        dataset = zenith.WebDataset(shards, fields={"jpg": transform_of(work), "cls": int}, entropy_index=entropy_index)
         return ZenithFeed(
             DataLoader(
                 dataset,
@@ -63,4 +63,17 @@ CONTENDERS = [
     for work, entry in WORKS.items()
     for num_workers in (1, 2)
     if num_workers == 2 or work == "images-crop"
+]
+
+CONTENDERS += [
+    Contender(
+        name=f"zenith-{work}-indexed-w2",
+        title="Zenith, 2 threads, entropy_index=True",
+        work=work,
+        order="shuffled" if WORKS[work].random else "file",
+        open=open_shards(WORKS[work], 2, entropy_index=True),
+        path=None,
+        requires=("torch", "zenith", "zenith_torch", "zenith.transforms"),
+    )
+    for work in ("images-crop", "images-12mp")
 ]

@@ -128,6 +128,13 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Puts the hint that is known for the value of a field into `into`, given the row in its block, or nothing
+    /// (`Transform::hint`).
+    fn hint(&self, block: usize, row: u64, field: usize, into: &mut Vec<u8>) {
+        let _ = (block, row, field);
+        into.clear();
+    }
+
     /// What is read and decoded at a time: the ranges of each part of `block`, in row order. More than one where a part's
     /// bytes can be turned into rows while they are still in the cache.
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {

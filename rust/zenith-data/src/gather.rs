@@ -8,7 +8,7 @@ use crate::error::Place;
 use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
 use crate::storage::Range;
-use crate::transform::DrawKey;
+use crate::transform::{DrawKey, Encoded};
 use crate::widen;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -29,12 +29,13 @@ pub struct RowRef<'a> {
 
 impl RowRef<'_> {
     /// Lets the transform of a field write its value, made of the bytes that the row keeps or, where it keeps none, of those that
-    /// `read` brings.
+    /// `read` brings, with a hint.
     pub(crate) fn make<'b>(
         &'b self,
         layout: &RowLayout,
         field: usize,
         into: &mut [u8],
+        hint: &[u8],
         read: impl FnOnce() -> Result<&'b [u8]>,
     ) -> Result<()> {
         let (Some(Slot::Made { index, by, .. }), Some(offset)) = (layout.slots().get(field), layout.key()) else {
@@ -43,7 +44,8 @@ impl RowRef<'_> {
         let start = self.row * layout.stride() + offset;
         let key: DrawKey = bytemuck::pod_read_unaligned(&self.chunk.dense()[start..start + size_of::<DrawKey>()]);
         let kept = self.chunk.varying(*index).get(self.row);
-        by.0.apply(if kept.is_empty() { read()? } else { kept }, key, into)
+        let bytes = if kept.is_empty() { read()? } else { kept };
+        by.0.apply(Encoded { bytes, hint }, key, into)
     }
 }
 
@@ -95,7 +97,7 @@ pub fn gather<M: BatchMemory>(
     for (field, width) in layout.made() {
         let mut slab = memory.field(field, found.len(), width * found.len())?;
         for ((row, sample), into) in found.iter().enumerate().zip(slab.as_mut().chunks_exact_mut(width.max(1))) {
-            sample.make(layout, field, into, || Ok(&[])).map_err(|error| error.in_value(place(row, field)))?;
+            sample.make(layout, field, into, &[], || Ok(&[])).map_err(|error| error.in_value(place(row, field)))?;
         }
         made.push(slab);
     }

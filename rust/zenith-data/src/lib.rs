@@ -20,6 +20,7 @@ pub mod gather;
 pub mod pipeline;
 pub mod state;
 
+pub mod hints;
 pub mod memory;
 pub mod sidecar;
 pub mod storage;

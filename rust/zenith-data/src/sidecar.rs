@@ -1,6 +1,8 @@
 //! The port for what is dear to find out about files (an index of rows, the matches of a filter): kept from one opening
 //! to the next, rebuilt when it does not fit, and never required.
 
+use std::sync::Arc;
+
 use crate::storage::Source;
 use crate::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -30,8 +32,24 @@ pub trait Sidecar: Send + Sync {
     /// one builds and the others wait. That nothing can be kept (a full or read-only disk) is no error.
     fn get_or_build(&self, task: &Task, build: &mut dyn FnMut(&dyn Progress) -> Result<Vec<u8>>) -> Result<Vec<u8>>;
 
+    /// As `get_or_build`, for what is too large to be held: `write` writes it, and parts of it are read. `None` where it cannot
+    /// be kept.
+    fn get_or_write(&self, task: &Task, write: Write<'_>) -> Result<Option<Arc<dyn Kept>>>;
+
     /// Drops what is kept under the task's key.
     fn forget(&self, task: &Task);
+}
+
+/// Writes the outcome of a task.
+pub type Write<'a> = &'a mut dyn FnMut(&dyn Progress, &mut dyn std::io::Write) -> Result<()>;
+
+/// What is kept, read by parts. It stays as it is even if it is dropped meanwhile.
+pub trait Kept: Send + Sync + std::fmt::Debug {
+    /// In bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `into` from there on; false where that cannot be.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> bool;
 }
 
 /// A key of everything that `source` and `options` say; another kind of outcome or another layout of it needs another
@@ -74,6 +92,10 @@ pub struct NoSidecar;
 impl Sidecar for NoSidecar {
     fn get_or_build(&self, _task: &Task, build: &mut dyn FnMut(&dyn Progress) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
         build(&Silent)
+    }
+
+    fn get_or_write(&self, _task: &Task, _write: Write<'_>) -> Result<Option<Arc<dyn Kept>>> {
+        Ok(None)
     }
 
     fn forget(&self, _task: &Task) {}

@@ -1,5 +1,6 @@
 //! From the bytes of a file to pixels.
 
+use zenith_data::transform::Encoded;
 use zenith_data::{Error, Result};
 
 use crate::picture::{Picture, Rect};
@@ -105,7 +106,15 @@ pub fn probe(bytes: &[u8], turn: bool, limits: &Limits) -> Result<Info> {
 }
 
 /// Decodes what is wanted; `into` gets its size and pixels. Errors name the byte at which the file is wrong.
-pub fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
+/// A hint is an `index`.
+pub fn decode<'a>(
+    encoded: impl Into<Encoded<'a>>,
+    request: &Request,
+    limits: &Limits,
+    into: &mut Picture,
+) -> Result<()> {
+    let encoded = encoded.into();
+    let bytes = encoded.bytes;
     if !matches!(request.reduce, 1 | 2 | 4 | 8) {
         return Err(Error::invalid(format!("reduce must be 1, 2, 4 or 8, not {}", request.reduce)));
     }
@@ -118,9 +127,19 @@ pub fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mut Pictu
         )));
     }
     match info.format {
-        Format::Jpeg => jpeg::decode(bytes, request, limits, into),
+        Format::Jpeg => jpeg::decode(encoded, request, limits, into),
         Format::Png => png::decode(bytes, request, limits, into),
         Format::WebP => webp::decode(bytes, request, limits, into),
+    }
+}
+
+/// What lets `decode` begin in the midst of a file, made by reading all of it: of a JPEG where groups of MCUs begin (about two
+/// hundredths of the file), or all `blocks`, for decoding at an eighth (nine). Empty where it would not help, and
+/// for what is no picture.
+pub fn index(bytes: &[u8], blocks: bool, limits: &Limits) -> Vec<u8> {
+    match Format::of(bytes) {
+        Some(Format::Jpeg) => jpeg::index(bytes, blocks, limits),
+        _ => Vec::new(),
     }
 }
 

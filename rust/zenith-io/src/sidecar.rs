@@ -4,14 +4,16 @@
 //! full disk or a flipped bit costs time, never a wrong answer.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write as _};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
-use zenith_data::Result;
-use zenith_data::sidecar::{Progress, Sidecar, Task};
+use zenith_data::sidecar::{Kept, Progress, Sidecar, Task, Write};
+use zenith_data::{ErrorKind, Result};
 
 const MAGIC: &[u8; 8] = b"ZENSIDE1";
 /// All files together; the ones not used for longest go first.
@@ -70,19 +72,22 @@ impl SidecarFolder {
     fn keep(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         self.make_room(content.len() as u64)?;
-        let aside = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = (|| {
-            let mut file = File::create(&aside)?;
+        aside(path, |file| {
             file.write_all(MAGIC)?;
             file.write_all(&xxh3_64(content).to_le_bytes())?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&aside, path)
-        })();
-        if written.is_err() {
-            let _ = fs::remove_file(&aside);
+            file.write_all(content)
+        })
+    }
+
+    /// Once for all tasks.
+    fn warn(&self, task: &Task, error: &std::io::Error) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            eprintln!(
+                "zenith: warning: {} cannot be written ({error}), so that {} is done again next time",
+                self.folder.display(),
+                task.title
+            );
         }
-        written
     }
 
     /// Removes what was not used for longest until `bytes` more fit.
@@ -107,6 +112,48 @@ impl SidecarFolder {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes a file under another name first (SIDE-1).
+fn aside(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&aside)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+/// A file that stays open, so that it can be read even when it was removed to make room.
+#[derive(Debug)]
+struct KeptFile {
+    file: File,
+    size: u64,
+}
+
+impl KeptFile {
+    /// Marks it as used.
+    fn open(path: &Path) -> Option<Arc<dyn Kept>> {
+        let file = File::open(path).ok()?;
+        let size = file.metadata().ok()?.len();
+        let _ = file.set_modified(SystemTime::now());
+        Some(Arc::new(Self { file, size }))
+    }
+}
+
+impl Kept for KeptFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.file.read_exact_at(into, offset).is_ok()
     }
 }
 
@@ -138,16 +185,45 @@ impl Sidecar for SidecarFolder {
             return Ok(content);
         }
         let content = build(&*progress)?;
-        if let Err(error) = self.keep(&path, &content)
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
-            eprintln!(
-                "zenith: warning: {} cannot be written ({error}), so that {} is done again next time",
-                self.folder.display(),
-                task.title
-            );
+        if let Err(error) = self.keep(&path, &content) {
+            self.warn(task, &error);
         }
         Ok(content)
+    }
+
+    /// The content's own checksums are whoever reads it's: it may be larger than what one wants to read at once.
+    fn get_or_write(&self, task: &Task, write: Write<'_>) -> Result<Option<Arc<dyn Kept>>> {
+        let path = self.path(task);
+        if let Some(kept) = KeptFile::open(&path) {
+            return Ok(Some(kept));
+        }
+        let progress = (self.show)(task);
+        let lock = self.lock(task, &*progress)?;
+        if let Some(kept) = lock.as_ref().and_then(|_| KeptFile::open(&path)) {
+            return Ok(Some(kept));
+        }
+        // What the task itself fails with is its error; that nothing can be written is none.
+        let mut failed = None;
+        let written = fs::create_dir_all(&self.folder).and_then(|()| {
+            aside(&path, |file| {
+                let mut out = BufWriter::new(file);
+                if let Err(error) = write(&*progress, &mut out) {
+                    failed = Some(error);
+                    return Err(std::io::Error::other("given up"));
+                }
+                out.flush()
+            })
+        });
+        if let Some(error) = failed.filter(|error| error.kind() != ErrorKind::Io || error.place().file.is_some()) {
+            return Err(error);
+        }
+        if let Err(error) = written {
+            self.warn(task, &error);
+            return Ok(None);
+        }
+        let kept = KeptFile::open(&path);
+        let _ = self.make_room(0);
+        Ok(kept)
     }
 
     fn forget(&self, task: &Task) {
@@ -159,8 +235,8 @@ impl Sidecar for SidecarFolder {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
+    use zenith_data::Error;
     use zenith_data::sidecar::{Silent, value};
-    use zenith_data::{Error, ErrorKind};
 
     fn folder(root: &Path) -> SidecarFolder {
         SidecarFolder::new(root.join("index"), Box::new(|_| Box::new(Silent)))

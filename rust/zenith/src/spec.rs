@@ -9,12 +9,13 @@ use zenith_data::format::tokens::{Tokens, TokensOptions};
 use zenith_data::format::webdataset::{Decode, refuse_urls};
 use zenith_data::format::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Parquet, ParquetOptions};
 use zenith_data::format::{ImageFolder, ImageFolderOptions, WebDataset, WebDatasetOptions};
+use zenith_data::hints::Hints;
 use zenith_data::storage::{Source, Storage};
 use zenith_data::transform::Transform;
-use zenith_data::view::{Made, View};
+use zenith_data::view::{Hinted, Made, View};
 use zenith_data::{Error, Result};
 
-use crate::pictures;
+use crate::{env, pictures};
 
 /// A dataset as the user wrote it: paths and options, nothing looked at yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,11 @@ pub enum DatasetSpec {
         #[serde(default)]
         seed: u64,
     },
+    /// A dataset of pictures with an index that lets parts of them be decoded sooner.
+    EntropyIndex {
+        /// The dataset.
+        of: Box<DatasetSpec>,
+    },
     /// A selection, a split, or one dataset after another.
     View {
         /// What is done to the datasets below.
@@ -119,6 +125,13 @@ impl DatasetSpec {
                 };
                 let transforms = fields.iter().map(transform).collect::<Result<Vec<_>>>()?;
                 Arc::new(Made::new(of.open(ports)?, transforms, *seed)?)
+            }
+            Self::EntropyIndex { of } => {
+                let dataset = of.open(ports)?;
+                match Hints::open(&*dataset, ports, env::processors())? {
+                    Some(hints) => Arc::new(Hinted::new(dataset, hints)),
+                    None => dataset,
+                }
             }
             Self::View { view, of } => {
                 let of = of.iter().map(|spec| spec.open(ports)).collect::<Result<Vec<_>>>()?;

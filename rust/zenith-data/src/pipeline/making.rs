@@ -45,6 +45,13 @@ struct Part<P> {
     memory: P,
 }
 
+/// What one hand has read of the file, used again for each value.
+#[derive(Default)]
+struct Read {
+    encoded: Vec<u8>,
+    hint: Vec<u8>,
+}
+
 enum Failure {
     /// The row is left out or replaced.
     Bad(Error),
@@ -98,13 +105,13 @@ impl<P: AsMut<[u8]>> Making<P> {
             Ok(found) => found,
             Err(error) => return Some(Err(error)),
         };
-        let mut encoded = Vec::new();
+        let mut read = Read::default();
         loop {
             if shared.lock().is_closed() {
                 return None;
             }
             let mut part = self.progress().todo.pop()?;
-            let failed = self.fill(shared, &found, &mut part, &mut encoded);
+            let failed = self.fill(shared, &found, &mut part, &mut read);
             let mut progress = self.progress();
             for (row, failure) in failed {
                 progress.failed.entry(row).or_insert(failure);
@@ -123,13 +130,13 @@ impl<P: AsMut<[u8]>> Making<P> {
         shared: &Shared<M>,
         found: &[RowRef<'_>],
         part: &mut Part<P>,
-        encoded: &mut Vec<u8>,
+        read: &mut Read,
     ) -> Vec<(usize, Failure)> {
         let rows = part.rows.clone();
         let width = part.memory.as_mut().len() / rows.len().max(1);
         let mut failed = Vec::new();
         for (row, into) in rows.zip(part.memory.as_mut().chunks_exact_mut(width.max(1))) {
-            if let Err(failure) = self.make(shared, found, (row, part.field), into, encoded) {
+            if let Err(failure) = self.make(shared, found, (row, part.field), into, read) {
                 failed.push((row, failure));
             }
         }
@@ -142,7 +149,7 @@ impl<P: AsMut<[u8]>> Making<P> {
         found: &[RowRef<'_>],
         (row, field): (usize, usize),
         into: &mut [u8],
-        encoded: &mut Vec<u8>,
+        Read { encoded, hint }: &mut Read,
     ) -> std::result::Result<(), Failure> {
         let (job, sample) = (&shared.job, self.samples[row]);
         if let Some(bad) = job.quarantine.as_ref().and_then(|quarantine| quarantine.listed_sample(sample)) {
@@ -150,7 +157,8 @@ impl<P: AsMut<[u8]>> Making<P> {
         }
         let (block, in_block) = (sample.block as usize, u64::from(sample.row));
         let made = caught(|| {
-            found[row].make(&shared.layout, field, into, || {
+            job.dataset.hint(block, in_block, field, hint);
+            found[row].make(&shared.layout, field, into, hint, || {
                 let Some(range) = job.dataset.encoded_at(block, in_block, field) else { return Ok(&[]) };
                 job.storage.read_into(job.dataset.sources(), range, encoded)?;
                 Ok(encoded)

@@ -13,7 +13,7 @@ use crate::plan::{Order, SampleRef, Tail};
 use crate::rows::{Column, Rows, Slot};
 use crate::storage::{Range, Source};
 use crate::testing::{FaultyMemory, MemoryStorage};
-use crate::transform::{DrawKey, Transform};
+use crate::transform::{self, DrawKey, Transform};
 use crate::{Error, ErrorKind};
 
 const COUNT: u64 = 120;
@@ -49,9 +49,14 @@ impl Transform for Pair {
         "pair".into()
     }
 
-    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
-        let number = u64::from_le_bytes(encoded.try_into().map_err(|_| Error::corrupt("not eight bytes"))?);
-        into[..8].copy_from_slice(encoded);
+    fn apply(
+        &self,
+        transform::Encoded { bytes, .. }: transform::Encoded<'_>,
+        key: DrawKey,
+        into: &mut [u8],
+    ) -> Result<()> {
+        let number = u64::from_le_bytes(bytes.try_into().map_err(|_| Error::corrupt("not eight bytes"))?);
+        into[..8].copy_from_slice(bytes);
         if self.refused.contains(&number) {
             assert!(!self.panics, "a bug");
             return Err(Error::corrupt("not a pair").at_offset(3));
@@ -261,8 +266,8 @@ impl Transform for Company {
         "company".into()
     }
 
-    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
-        if encoded[0] as u64 >= COUNT - COUNT % BATCH {
+    fn apply(&self, encoded: transform::Encoded<'_>, key: DrawKey, into: &mut [u8]) -> Result<()> {
+        if encoded.bytes[0] as u64 >= COUNT - COUNT % BATCH {
             let mut hands = self.hands.lock().unwrap();
             hands.0 += 1;
             hands.1 = hands.1.max(hands.0);

@@ -187,6 +187,11 @@ impl Dataset for Concat {
         part.dataset.encoded_at(block - part.first_block, row, field).map(|range| part.moved_one(range))
     }
 
+    fn hint(&self, block: usize, row: u64, field: usize, into: &mut Vec<u8>) {
+        let part = self.part(block);
+        part.dataset.hint(block - part.first_block, row, field, into);
+    }
+
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {
         let part = self.part(block);
         part.dataset.parts(block - part.first_block).into_iter().map(|ranges| part.moved(ranges)).collect()

@@ -11,7 +11,7 @@ use crate::field::{Field, FieldKind, Schema};
 use crate::memory::zeros;
 use crate::rows::{Column, RowLayout, RowPool, Rows, Slot};
 use crate::storage::{Range, Source};
-use crate::transform::{DrawKey, Transform};
+use crate::transform::{DrawKey, Encoded, Transform};
 use crate::{Error, ErrorKind, Result};
 
 /// The dataset below with transforms over it, as it is in one epoch.
@@ -203,8 +203,16 @@ impl Transform for NeedsBytes {
         self.0.describe()
     }
 
-    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
-        if encoded.is_empty() {
+    fn hints(&self) -> Option<&'static str> {
+        self.0.hints()
+    }
+
+    fn hint(&self, bytes: &[u8]) -> Vec<u8> {
+        self.0.hint(bytes)
+    }
+
+    fn apply(&self, encoded: Encoded<'_>, key: DrawKey, into: &mut [u8]) -> Result<()> {
+        if encoded.bytes.is_empty() {
             return Err(Error::unsupported(
                 "the picture has no bytes: it is missing, or only a path, and paths are not opened. Write the files' bytes \
                  into the column",
@@ -247,8 +255,8 @@ mod tests {
             "measured".into()
         }
 
-        fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
-            into[..8].copy_from_slice(&(encoded.len() as u64).to_ne_bytes());
+        fn apply(&self, encoded: Encoded<'_>, key: DrawKey, into: &mut [u8]) -> Result<()> {
+            into[..8].copy_from_slice(&(encoded.bytes.len() as u64).to_ne_bytes());
             into[8..].copy_from_slice(&key.0.to_ne_bytes());
             Ok(())
         }

@@ -3,6 +3,7 @@
 
 mod concat;
 mod draw;
+mod hinted;
 mod made;
 mod select;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use concat::Concat;
+pub use hinted::Hinted;
 pub use made::Made;
 pub use select::Select;
 

@@ -371,6 +371,11 @@ impl Dataset for Select {
         self.base.encoded_at(cut.block, cut.row(row, self.base.blocks()[cut.block].rows), field)
     }
 
+    fn hint(&self, block: usize, row: u64, field: usize, into: &mut Vec<u8>) {
+        let cut = &self.cuts[block];
+        self.base.hint(cut.block, cut.row(row, self.base.blocks()[cut.block].rows), field, into);
+    }
+
     /// Those of the block below where it is taken whole; what is picked from a block needs all of its rows at once.
     fn parts(&self, block: usize) -> Vec<Vec<Range>> {
         let cut = &self.cuts[block];

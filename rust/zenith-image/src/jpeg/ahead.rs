@@ -2,11 +2,15 @@
 
 use super::boundaries::{Boundaries, McuTables, PART_BITS_MIN, READERS};
 use super::cursor::Cursor;
+use super::index::take_block;
+
+/// Blocks that are taken from an index at a time.
+const KNOWN_BLOCKS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Ahead<'a> {
     boundaries: &'a mut Boundaries,
-    tables: McuTables<'a>,
+    from: From<'a>,
     /// Blocks of an MCU.
     blocks: usize,
     /// Blocks that are wanted and were not given yet.
@@ -17,6 +21,15 @@ pub(super) struct Ahead<'a> {
     next: usize,
     /// No more are looked for.
     over: bool,
+}
+
+/// How blocks are found.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as a picture is decoded")]
+pub(super) enum From<'a> {
+    Search(McuTables<'a>),
+    /// An index has their lengths.
+    Known(&'a [u8]),
 }
 
 /// Where the blocks of an MCU begin, and where the last ends.
@@ -43,14 +56,14 @@ impl<'a> Ahead<'a> {
     /// For a scan of one segment; of the MCUs of the picture the first `wanted` will be read.
     pub(super) fn new(
         boundaries: &'a mut Boundaries,
-        tables: McuTables<'a>,
+        from: From<'a>,
         (blocks, mcus, wanted): (usize, usize, usize),
         cursor: &Cursor<'_>,
     ) -> Self {
         boundaries.clear();
         // A block has 64 codes at most, of 26 bits with their values.
         let block_bits = (cursor.data.bits() as usize / (blocks * mcus)).min(64 * 26);
-        Self { boundaries, tables, blocks, wanted: blocks * wanted, block_bits, next: 0, over: false }
+        Self { boundaries, from, blocks, wanted: blocks * wanted, block_bits, next: 0, over: false }
     }
 
     /// The MCU at which `cursor` is; `None` if it must be read to find its blocks.
@@ -60,8 +73,17 @@ impl<'a> Ahead<'a> {
             return None;
         }
         if self.next + 2 * self.blocks >= self.boundaries.found().1.len() {
-            let bits = (8 * cursor.segment.end, self.block_bits);
-            self.boundaries.find(cursor.data, &self.tables, cursor.bits.position(), self.wanted, bits);
+            let from = cursor.bits.position();
+            match &mut self.from {
+                From::Search(tables) => {
+                    let bits = (8 * cursor.segment.end, self.block_bits);
+                    self.boundaries.find(cursor.data, tables, from, self.wanted, bits);
+                }
+                From::Known(lengths) => {
+                    let mcus = KNOWN_BLOCKS.div_ceil(self.blocks);
+                    self.boundaries.take(from, (0..mcus * self.blocks).map_while(|_| take_block(lengths)));
+                }
+            }
             self.next = 0;
         }
         let (base, found) = self.boundaries.found();
@@ -79,7 +101,9 @@ impl<'a> Ahead<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::decode::{Limits, Mode, Request, decode};
+    use zenith_data::transform::Encoded;
+
+    use crate::decode::{Limits, Mode, Request, decode, index};
     use crate::{Picture, Rect};
 
     const SIDE: usize = 768;
@@ -149,10 +173,35 @@ mod tests {
     }
 
     fn decoded(file: &[u8], reduce: usize, region: Rect) -> Result<Vec<u8>, String> {
+        decoded_with(file, &[], reduce, region)
+    }
+
+    fn decoded_with(bytes: &[u8], hint: &[u8], reduce: usize, region: Rect) -> Result<Vec<u8>, String> {
         let mut picture = Picture::default();
         let request = Request { mode: Mode::Rgb, turn: false, reduce, coarse: false, region };
-        decode(file, &request, &Limits::default(), &mut picture).map_err(|error| error.to_string())?;
+        let encoded = Encoded { bytes, hint };
+        decode(encoded, &request, &Limits::default(), &mut picture).map_err(|error| error.to_string())?;
         Ok(picture.pixels)
+    }
+
+    #[test]
+    fn with_an_index_what_stands_before_a_region_is_not_read() {
+        let symbols = vec![0x01, 0x02, 0x11, 0x00, 0x03, 0x12, 0x21, 0x04, 0, 0, 0, 0, 0, 0, 0, 0];
+        let code = Code { seed: 7, ac: [symbols.clone(), symbols], len: 200_000, gap: false };
+        let (whole, limits) = (file(&code, false), Limits::default());
+        let mut damaged = whole.clone();
+        let scan = whole.len() - 190_000;
+        // As many bytes, and no marker.
+        let plain = damaged[scan..].iter_mut().filter(|byte| (1..0xFE).contains(*byte));
+        plain.take(64).for_each(|byte| *byte ^= 1);
+        let index = index(&whole, false, &limits);
+        for (reduce, region) in
+            [(1, Rect { x: 600, y: 500, width: 90, height: 80 }), (8, Rect { x: 70, y: 60, width: 20, height: 30 })]
+        {
+            let wanted = decoded(&whole, reduce, region);
+            assert!(wanted.is_ok() && decoded(&damaged, reduce, region) != wanted);
+            assert!(decoded_with(&damaged, &index, reduce, region) == wanted);
+        }
     }
 
     proptest! {
@@ -163,6 +212,31 @@ mod tests {
             prop_assert_eq!(decoded(&file(&code, false), 8, region), decoded(&file(&code, true), 8, region));
             let region = Rect { x: 8 * x, y: 8 * y, width: 30, height: 40 };
             prop_assert_eq!(decoded(&file(&code, false), 1, region), decoded(&file(&code, true), 1, region));
+        }
+
+        #[test]
+        fn an_index_changes_nothing(code in code(), x in 0usize..90, y in 0usize..90, damage in any::<u64>()) {
+            let file = file(&code, false);
+            let limits = Limits::default();
+            let regions = [
+                (8, Rect { x, y, width: 96 - x, height: 96 - y }),
+                (1, Rect { x: 8 * x, y: 8 * y, width: 30, height: 40 }),
+            ];
+            for blocks in [false, true] {
+                let index = index(&file, blocks, &limits);
+                for (reduce, region) in regions {
+                    if let Ok(plain) = decoded(&file, reduce, region) {
+                        prop_assert_eq!(decoded_with(&file, &index, reduce, region), Ok(plain));
+                    }
+                    // Whatever it says, an index is no reason to panic; of another scan it is none at all.
+                    let mut wrong = index.clone();
+                    if let Some(byte) = wrong.len().checked_sub(1).map(|last| damage as usize % (last + 1)) {
+                        wrong[byte] ^= 1 << (damage >> 32 & 7);
+                        let _ = decoded_with(&file, &wrong, reduce, region);
+                        let _ = decoded_with(&file, &wrong[..byte], reduce, region);
+                    }
+                }
+            }
         }
     }
 }

@@ -102,6 +102,18 @@ impl Boundaries {
         (self.base, &self.found)
     }
 
+    /// Takes over what is known of the blocks from bit `from` on: the bits of each.
+    pub(super) fn take(&mut self, from: usize, lengths: impl Iterator<Item = u32>) {
+        self.found.clear();
+        self.base = from;
+        let mut at = 0;
+        for length in lengths {
+            self.found.extend([at, at]);
+            at += length;
+        }
+        self.found.push(at);
+    }
+
     /// Finds about `wanted` blocks from bit `from` on, where an MCU begins, in a scan that ends at bit `end` and whose blocks
     /// have `block_bits` each in the mean; nothing where plain reading is as good.
     #[inline(always)]

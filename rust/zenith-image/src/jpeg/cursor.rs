@@ -47,6 +47,12 @@ impl<'a> Cursor<'a> {
         Ok(self.index * self.interval)
     }
 
+    /// Goes on at an MCU that begins at that bit of the same segment.
+    pub(super) fn seek(&mut self, bit: usize, predictors: [i32; 4]) {
+        self.bits.seek(bit);
+        self.carried = Carried { predictors, end_of_block_run: 0 };
+    }
+
     /// To be called before each MCU.
     #[inline(always)]
     pub(super) fn next_mcu(&mut self) -> Result<()> {

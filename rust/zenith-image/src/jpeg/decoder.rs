@@ -2,15 +2,18 @@
 
 use std::cell::Cell;
 
+use zenith_data::transform::Encoded;
 use zenith_data::{Error, Result};
 
 use super::bits::ScanData;
+use super::block::{Meaningless, skip_block};
 use super::boundaries::Boundaries;
 use super::coefficients::Coefficients;
 use super::cursor::Cursor;
 use super::frame::{Colours, Frame};
 use super::huffman::Table;
 use super::idct::Factors;
+use super::index::{GROUP_MCUS, Group, Index, Writer};
 use super::kernels::{self, Kernels, Work};
 use super::markers::{Markers, Scan, corrupt};
 use super::plan::Plan;
@@ -34,9 +37,18 @@ pub(crate) fn probe(bytes: &[u8], turn: bool, limits: &Limits) -> Result<Info> {
     Ok(Info { format: Format::Jpeg, width, height })
 }
 
-pub(crate) fn decode(bytes: &[u8], request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
+pub(crate) fn decode(encoded: Encoded<'_>, request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
+    with_room(|room| room.decode(encoded, request, limits, into))
+}
+
+/// The index of a picture's scan, of each block where `blocks`; nothing where there is none, or the file is wrong.
+pub(crate) fn index(bytes: &[u8], blocks: bool, limits: &Limits) -> Vec<u8> {
+    with_room(|room| room.index(bytes, blocks, limits)).ok().flatten().unwrap_or_default()
+}
+
+fn with_room<T>(work: impl FnOnce(&mut Room) -> T) -> T {
     let mut room = ROOM.take().unwrap_or_default();
-    let result = room.decode(bytes, request, limits, into);
+    let result = work(&mut room);
     if room.planes.samples.capacity() + room.coefficients.capacity() <= KEPT_BYTES_MAX {
         ROOM.set(Some(room));
     }
@@ -56,6 +68,7 @@ struct Room {
     ac: [Table; 4],
     planes: Planes,
     boundaries: Boundaries,
+    groups: Vec<Group>,
     coefficients: Coefficients,
     rows: Rows,
     /// Pixels before they are turned.
@@ -63,7 +76,8 @@ struct Room {
 }
 
 impl Room {
-    fn decode(&mut self, bytes: &[u8], request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
+    fn decode(&mut self, encoded: Encoded<'_>, request: &Request, limits: &Limits, into: &mut Picture) -> Result<()> {
+        let bytes = encoded.bytes;
         let mut markers = Markers::new(bytes);
         let frame = markers.read_frame(limits)?;
         let turn = Turn::of_orientation(if request.turn { markers.orientation } else { 1 });
@@ -90,7 +104,7 @@ impl Room {
         let result = if frame.progressive || scan.components.len() < frame.components.len() {
             self.several_scans(bytes, &frame, &plan, &mut markers, scan, limits, (colours, request.mode), pixels)
         } else {
-            self.one_scan(bytes, &frame, &plan, &markers, &scan, (colours, request.mode), pixels)
+            self.one_scan(encoded, &frame, &plan, &markers, &scan, (colours, request.mode), pixels)
         };
         if result.is_ok() && !upright {
             turn.apply(&stored, into.width, into.height, channels, &mut into.pixels);
@@ -117,7 +131,7 @@ impl Room {
     #[expect(clippy::too_many_arguments, reason = "the parts of one picture, each from another place")]
     fn one_scan(
         &mut self,
-        bytes: &[u8],
+        Encoded { bytes, hint }: Encoded<'_>,
         frame: &Frame,
         plan: &Plan,
         markers: &Markers<'_>,
@@ -128,11 +142,51 @@ impl Room {
         let mut factors = [[0; 64]; 4];
         take_factors(&mut factors, frame, scan, markers)?;
         self.prepare_tables(frame, scan, markers)?;
-        let Self { data, dc, ac, planes, boundaries, rows, .. } = self;
+        let Self { data, dc, ac, planes, boundaries, groups, rows, .. } = self;
         let cursor = Cursor::new(bytes, data, markers.restart_interval)?;
-        let sequential = Sequential::new(frame, plan, scan, planes, (dc, ac), cursor, boundaries)?;
+        let index = Index::new(hint, data.bits());
+        let sequential = Sequential::new(frame, plan, scan, planes, (dc, ac), cursor, (boundaries, groups, index))?;
         let source = Source::Bits(Box::new(sequential));
         kernels::dispatch(Decoding { frame, plan, planes, rows, factors: &factors, source, looks, pixels })
+    }
+
+    /// `None` where a scan is not read from its beginning anyway, or takes several turns.
+    fn index(&mut self, bytes: &[u8], blocks: bool, limits: &Limits) -> Result<Option<Vec<u8>>> {
+        let mut markers = Markers::new(bytes);
+        let frame = markers.read_frame(limits)?;
+        let Some(scan) = markers.next_scan(limits)? else { return Ok(None) };
+        if frame.progressive || scan.components.len() < frame.components.len() || markers.restart_interval > 0 {
+            return Ok(None);
+        }
+        self.data.read(bytes, scan.data)?;
+        self.refuse_hopeless(&frame, &scan, bytes)?;
+        self.prepare_tables(&frame, &scan, &markers)?;
+        for known in &scan.components {
+            self.ac[known.ac_table].prepare_skip(false);
+        }
+        let mut in_mcu = Vec::new();
+        for (place, known) in scan.components.iter().enumerate() {
+            let component = &frame.components[known.index];
+            let tables = (&self.dc[known.dc_table], &self.ac[known.ac_table], place & 3);
+            in_mcu.extend(std::iter::repeat_n(tables, component.horizontal * component.vertical));
+        }
+        let mut cursor = Cursor::new(bytes, &self.data, 0)?;
+        let mut writer = Writer::new(blocks, self.data.bits());
+        for mcu in 0..frame.mcus_wide * frame.mcus_high {
+            if !blocks && (mcu % frame.mcus_wide).is_multiple_of(GROUP_MCUS) {
+                let group = Group { bit: cursor.bits.position(), predictors: cursor.carried.predictors };
+                writer.group(group, scan.components.len());
+            }
+            for &(dc, ac, place) in &in_mcu {
+                let predictor = &mut cursor.carried.predictors[place];
+                skip_block(&mut cursor.bits, dc, ac, predictor).map_err(|Meaningless| cursor.error())?;
+                if blocks {
+                    writer.block(cursor.bits.position());
+                }
+            }
+        }
+        cursor.check()?;
+        Ok(Some(writer.finish()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one picture, each from another place")]

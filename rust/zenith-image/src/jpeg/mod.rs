@@ -3,7 +3,7 @@
 //!
 //! Pixel for pixel what libjpeg-turbo gives by default. In the order of the work: `markers` reads headers, `plan` says which
 //! MCUs a region needs, `bits` takes the scan's bytes apart, `sequential` or `progressive` decode blocks of coefficients
-//! (`boundaries` finds them faster where few are wanted), `sink` transforms them into the samples of `planes`, `strip` makes
+//! (`boundaries` finds them faster where few are wanted, an `index` knows them), `sink` transforms them into the samples of `planes`, `strip` makes
 //! pixels of these while they are in the cache.
 
 mod ahead;
@@ -19,6 +19,7 @@ mod decoder;
 mod frame;
 mod huffman;
 mod idct;
+mod index;
 mod kernels;
 mod markers;
 mod plan;
@@ -29,4 +30,4 @@ mod sink;
 mod strip;
 mod upsample;
 
-pub(crate) use decoder::{decode, probe};
+pub(crate) use decoder::{decode, index, probe};

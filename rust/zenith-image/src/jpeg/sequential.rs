@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use zenith_data::{Error, Result};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, From};
 use super::block::{Meaningless, read_block, read_dc, skip_block};
 use super::boundaries::{Boundaries, McuTables};
 use super::cursor::Cursor;
 use super::frame::{Frame, MCU_BLOCKS_MAX};
 use super::huffman::Table;
+use super::index::{GROUP_MCUS, Group, Index};
 use super::kernels::Kernels;
 use super::markers::{Scan, ScanComponent};
 use super::plan::Plan;
@@ -34,11 +35,13 @@ pub(super) struct Sequential<'a> {
     blocks: Vec<McuBlock<'a>>,
     mcus_wide: usize,
     columns: Range<usize>,
-    rows: Range<usize>,
-    /// MCUs of the row that comes next that lie behind the cursor already.
-    started: usize,
+    /// Number of the MCU at which the cursor is.
+    at: usize,
+    /// The row of MCUs that comes next.
     row: usize,
     ahead: Option<Ahead<'a>>,
+    /// Places at which reading can begin, of each row as many; or none.
+    groups: &'a [Group],
 }
 
 impl<'a> Sequential<'a> {
@@ -49,7 +52,7 @@ impl<'a> Sequential<'a> {
         planes: &Planes,
         (dc, ac): (&'a mut [Table; 4], &'a mut [Table; 4]),
         mut cursor: Cursor<'a>,
-        boundaries: &'a mut Boundaries,
+        (boundaries, groups, index): (&'a mut Boundaries, &'a mut Vec<Group>, Option<Index<'a>>),
     ) -> Result<Self> {
         let skips = plan.columns != (0..frame.mcus_wide) || plan.rows.start > 0;
         let only_dc = |known: &ScanComponent| plan.components[known.index].block == 1;
@@ -58,10 +61,20 @@ impl<'a> Sequential<'a> {
                 ac[known.ac_table].prepare_skip(false);
             }
         }
+        let index = index.filter(|_| cursor.interval == 0);
+        index.map(|index| index.groups(groups)).unwrap_or_else(|| groups.clear());
+        if groups.len() != frame.mcus_wide.div_ceil(GROUP_MCUS) * frame.mcus_high {
+            groups.clear();
+        }
         // Blocks of which little is wanted are found ahead; others are found as fast by reading them.
         let rows_ahead = if scan.components.iter().any(only_dc) { plan.rows.end } else { plan.rows.start };
-        let ahead = cursor.interval == 0 && rows_ahead > 0 && Ahead::is_worth(&cursor);
-        if ahead {
+        let known = match index {
+            Some(Index::Blocks(lengths)) => Some(lengths),
+            _ => None,
+        };
+        let search = known.is_none() && groups.is_empty() && Ahead::is_worth(&cursor);
+        let ahead = cursor.interval == 0 && rows_ahead > 0 && (known.is_some() || search);
+        if ahead && search {
             for known in &scan.components {
                 dc[known.dc_table].prepare_skip(true);
                 ac[known.ac_table].prepare_skip(false);
@@ -91,38 +104,34 @@ impl<'a> Sequential<'a> {
             let message = format!("damaged JPEG: an MCU of {} blocks; there may be {MCU_BLOCKS_MAX}", blocks.len());
             return Err(Error::corrupt(message).at_offset(scan.data as u64));
         }
-        let tables = McuTables::new(blocks.iter().map(|block: &McuBlock<'_>| (block.dc, block.ac))).filter(|_| ahead);
+        let tables = || McuTables::new(blocks.iter().map(|block: &McuBlock<'_>| (block.dc, block.ac)));
+        let from = match known {
+            Some(lengths) => Some(From::Known(lengths)),
+            None => ahead.then(tables).flatten().map(From::Search),
+        };
         let counts = (blocks.len(), frame.mcus_wide * frame.mcus_high, frame.mcus_wide * rows_ahead);
-        let ahead = tables.map(|tables| Ahead::new(boundaries, tables, counts, &cursor));
+        let ahead = from.filter(|_| ahead).map(|from| Ahead::new(boundaries, from, counts, &cursor));
         let first = cursor.jump(plan.rows.start * frame.mcus_wide + plan.columns.start)?;
         Ok(Self {
             cursor,
             blocks,
             mcus_wide: frame.mcus_wide,
             columns: plan.columns.clone(),
-            rows: plan.rows.clone(),
-            started: first % frame.mcus_wide,
-            row: first / frame.mcus_wide,
+            at: first,
+            row: plan.rows.start,
             ahead,
+            groups,
         })
     }
 
     /// The samples of the next row of MCUs that is wanted; the rows above it are passed over.
     #[inline(always)]
     pub(super) fn read_row<K: Kernels>(&mut self, planes: &Planes, sink: &mut Sink<'_, K>) -> Result<()> {
-        while self.row < self.rows.start {
-            self.skip(self.mcus_wide - self.started)?;
-            (self.row, self.started) = (self.row + 1, 0);
-        }
-        self.skip(self.columns.start - self.started)?;
+        self.skip_to(self.row * self.mcus_wide + self.columns.start)?;
         self.read(planes, sink)?;
         sink.finish();
+        self.at += self.columns.len();
         self.row += 1;
-        self.started = 0;
-        // Nothing behind the last MCU is looked at.
-        if self.row < self.rows.end {
-            self.skip(self.mcus_wide - self.columns.end)?;
-        }
         Ok(())
     }
 
@@ -169,13 +178,22 @@ impl<'a> Sequential<'a> {
         Ok(())
     }
 
+    /// Passes over the MCUs before `wanted`, from the last known place on.
     #[inline(always)]
-    fn skip(&mut self, mcus: usize) -> Result<()> {
-        if mcus == 0 {
+    fn skip_to(&mut self, wanted: usize) -> Result<()> {
+        if self.at >= wanted {
             return Ok(());
         }
         let mut cursor = self.cursor.clone();
-        for _ in 0..mcus {
+        let (row, column) = (wanted / self.mcus_wide, wanted % self.mcus_wide / GROUP_MCUS);
+        let known = row * self.mcus_wide + column * GROUP_MCUS;
+        if let Some(group) = self.groups.get(row * self.mcus_wide.div_ceil(GROUP_MCUS) + column)
+            && known > self.at
+        {
+            cursor.seek(group.bit, group.predictors);
+            self.at = known;
+        }
+        for _ in self.at..wanted {
             cursor.next_mcu()?;
             let starts = self.ahead.as_mut().and_then(|ahead| ahead.mcu(&cursor));
             for (number, block) in self.blocks.iter().enumerate() {
@@ -196,7 +214,7 @@ impl<'a> Sequential<'a> {
             }
         }
         cursor.check()?;
-        self.cursor = cursor;
+        (self.cursor, self.at) = (cursor, wanted);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use zenith_data::transform::DrawKey;
+use zenith_data::transform::{DrawKey, Encoded};
 use zenith_data::{DType, Error, Result};
 
 use super::compose::{Compose, DecodeMode, Spec};
@@ -12,7 +12,7 @@ use super::erasing::{Numbers as Erased, RandomErasing};
 use super::numbers::{Numbers, Table};
 use super::ops::{blur, enhance};
 use super::output::{Layout, Output};
-use super::render::{Decoding, Renderer, Source, check_pixels, fill_picture};
+use super::render::{Decoding, Renderer, Source, check_pixels, fill_picture, reduction};
 use super::view::View;
 use crate::decode::{self, Limits};
 use crate::picture::Picture;
@@ -140,21 +140,36 @@ impl Chain {
     }
 
     /// Of a file's bytes.
-    pub fn apply(&self, encoded: &[u8], key: DrawKey) -> Result<Made> {
-        let info = decode::probe(encoded, self.decoding.turn, &self.decoding.limits)?;
-        self.made(Source::Encoded { bytes: encoded, width: info.width, height: info.height }, key)
+    pub fn apply(&self, bytes: &[u8], key: DrawKey) -> Result<Made> {
+        self.made(self.source(bytes.into())?, key)
     }
 
     /// Of a file's bytes, to where it is wanted; the size must be `size`, (height, width).
-    pub fn apply_into(&self, encoded: &[u8], key: DrawKey, size: [usize; 2], into: &mut [u8]) -> Result<()> {
-        let info = decode::probe(encoded, self.decoding.turn, &self.decoding.limits)?;
-        let source = Source::Encoded { bytes: encoded, width: info.width, height: info.height };
-        self.run(source, key, |made| {
+    pub fn apply_into(&self, encoded: Encoded<'_>, key: DrawKey, size: [usize; 2], into: &mut [u8]) -> Result<()> {
+        self.run(self.source(encoded)?, key, |made| {
             if made == size {
                 return Ok(into);
             }
             Err(Error::internal(format!("transforms made {made:?} (height, width) where {size:?} was announced")))
         })
+    }
+
+    /// What makes `apply_into` quicker for the same file (`decode::index`).
+    pub fn hint(&self, bytes: &[u8]) -> Vec<u8> {
+        // Blocks are needed where they are wanted at an eighth. That depends on the draws, so one of them stands for all.
+        let at_an_eighth = || {
+            let source = self.source(bytes.into()).ok()?;
+            let (width, height) = source.size();
+            let view = self.view(width, height, DrawKey::default()).ok()?;
+            let scaled = view.scaled.as_ref()?;
+            Some(reduction(source, view.source, (scaled.width, scaled.height), self.decoding.fast) == 8)
+        };
+        decode::index(bytes, at_an_eighth() == Some(true), &self.decoding.limits)
+    }
+
+    fn source<'a>(&self, encoded: Encoded<'a>) -> Result<Source<'a>> {
+        let info = decode::probe(encoded.bytes, self.decoding.turn, &self.decoding.limits)?;
+        Ok(Source::Encoded { encoded, width: info.width, height: info.height })
     }
 
     /// Of levels.

@@ -1,11 +1,11 @@
 //! What a dataset does with its pictures: a chain whose output has the same shape for every picture.
 
 use zenith_data::field::FieldKind;
-use zenith_data::transform::{DrawKey, Transform};
+use zenith_data::transform::{DrawKey, Encoded, Transform};
 use zenith_data::{Error, Result};
 
 use super::chain::Chain;
-use super::compose::{Compose, Spec};
+use super::compose::{Compose, DecodeMode, Spec};
 use super::render::check_pixels;
 
 #[derive(Debug)]
@@ -43,7 +43,15 @@ impl Transform for Pipeline {
         self.chain.compose().to_json().unwrap_or_default()
     }
 
-    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
+    fn hints(&self) -> Option<&'static str> {
+        Some(if self.chain.compose().decode == DecodeMode::Fast { "jpeg-1 fast" } else { "jpeg-1" })
+    }
+
+    fn hint(&self, bytes: &[u8]) -> Vec<u8> {
+        self.chain.hint(bytes)
+    }
+
+    fn apply(&self, encoded: Encoded<'_>, key: DrawKey, into: &mut [u8]) -> Result<()> {
         self.chain.apply_into(encoded, key, self.size, into)
     }
 }

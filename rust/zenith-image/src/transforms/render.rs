@@ -1,5 +1,6 @@
 //! Makes the rows of a view: decodes the part that they come from, resizes exactly that, and lays it on its canvas.
 
+use zenith_data::transform::Encoded;
 use zenith_data::{Error, Result};
 
 use super::view::{Canvas, View};
@@ -12,7 +13,7 @@ use crate::resize::{Axis, Pixels, Resizer, RowSink, Taps};
 pub(super) enum Source<'a> {
     /// A file of these sides (turned, if that is asked for).
     Encoded {
-        bytes: &'a [u8],
+        encoded: Encoded<'a>,
         width: usize,
         height: usize,
     },
@@ -152,9 +153,9 @@ fn cut<'a>(
             let bytes = &pixels.bytes[part.y * pixels.stride + part.x * pixels.channels..];
             Ok(Pixels { bytes, width: part.width, height: part.height, ..pixels })
         }
-        Source::Encoded { bytes, .. } => {
+        Source::Encoded { encoded, .. } => {
             let request = Request { mode: decoding.mode, turn: decoding.turn, reduce, coarse: true, region: part };
-            decode::decode(bytes, &request, &decoding.limits, into)?;
+            decode::decode(encoded, &request, &decoding.limits, into)?;
             if (into.width, into.height, into.channels) != (part.width, part.height, channels(decoding.mode)) {
                 return Err(Error::internal("a decoder gave another part of the picture than it was asked for"));
             }
@@ -164,7 +165,7 @@ fn cut<'a>(
 }
 
 /// How much smaller the picture is decoded: never smaller than what is made of it.
-fn reduction(source: Source<'_>, part: Rect, (width, height): (usize, usize), fast: bool) -> usize {
+pub(super) fn reduction(source: Source<'_>, part: Rect, (width, height): (usize, usize), fast: bool) -> usize {
     let Source::Encoded { .. } = source else { return 1 };
     let fits = |reduce: &usize| part.width / reduce >= width && part.height / reduce >= height;
     if fast { [8, 4, 2].into_iter().find(fits).unwrap_or(1) } else { 1 }

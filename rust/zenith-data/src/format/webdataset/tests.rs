@@ -118,8 +118,8 @@ impl Transform for Length {
         "length".into()
     }
 
-    fn apply(&self, encoded: &[u8], _: DrawKey, into: &mut [u8]) -> Result<()> {
-        into.copy_from_slice(&(encoded.len() as u64).to_ne_bytes());
+    fn apply(&self, encoded: crate::transform::Encoded<'_>, _: DrawKey, into: &mut [u8]) -> Result<()> {
+        into.copy_from_slice(&(encoded.bytes.len() as u64).to_ne_bytes());
         Ok(())
     }
 }
@@ -411,8 +411,8 @@ impl Transform for Keyed {
         "keyed".into()
     }
 
-    fn apply(&self, encoded: &[u8], key: DrawKey, into: &mut [u8]) -> Result<()> {
-        into[..8].copy_from_slice(&u64::from(encoded.first().copied().unwrap_or(0)).to_ne_bytes());
+    fn apply(&self, encoded: crate::transform::Encoded<'_>, key: DrawKey, into: &mut [u8]) -> Result<()> {
+        into[..8].copy_from_slice(&u64::from(encoded.bytes.first().copied().unwrap_or(0)).to_ne_bytes());
         into[8..].copy_from_slice(&key.0.to_ne_bytes());
         Ok(())
     }
