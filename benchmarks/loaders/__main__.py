@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.loaders import data, photographs, report
 from benchmarks.loaders.contender import Contender, all_contenders
 from benchmarks.loaders.environment import machine
+from benchmarks.loaders.jax_tables import DEVICES as JAX_WORKS
 from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.process import ROOT
 from benchmarks.loaders.rounds import Settings, gate_all, prepare_all, run_rounds
@@ -52,16 +53,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--parts",
         default=",".join(DEFAULT_PARTS),
-        help="comma list of: loaders, "
+        help="comma list of: loaders, jax, "
         + ", ".join(PARTS)
-        + "; default all but images, which runs the rows of pictures too",
+        + "; default all but jax, the rows of JAX, and images, which runs the rows of pictures too",
     )
     parser.add_argument("--list", action="store_true", help="print the contenders and whether they can run here")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the data and the results")
     arguments = parser.parse_args(argv)
-    wrong = sorted(set(arguments.parts.split(",")) - {"loaders", *PARTS})
+    wrong = sorted(set(arguments.parts.split(",")) - {"loaders", "jax", *PARTS})
     if wrong:
-        parser.error(f"--parts has {', '.join(wrong)}; the parts are loaders, {', '.join(PARTS)}")
+        parser.error(f"--parts has {', '.join(wrong)}; the parts are loaders, jax, {', '.join(PARTS)}")
     for name in ("rows", "runs", "pictures"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f"--{name} must be >= 1, got {getattr(arguments, name)}")
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             results["pictures"] = json.loads(photographs.note_of(files).read_text())
     ready = [contender for contender in chosen if contender.name not in skipped]
-    if {"loaders", "images"} & set(parts):
+    if {"loaders", "images", "jax"} & set(parts):
         skipped |= prepare_all(ready, (gate_files, files))
         results["gate"], refused = gate_all(
             [contender for contender in ready if contender.name not in skipped], gate_files, files, settings
@@ -142,9 +143,15 @@ def choose(contenders: dict[str, Contender], arguments: argparse.Namespace) -> l
     return [
         entry
         for entry in contenders.values()
-        if arguments.all
-        or (not entry.skipped_by_default and ("images" if entry.work in PICTURE_WORKS else "loaders") in parts)
+        if arguments.all or (not entry.skipped_by_default and part_of(entry) in parts)
     ]
+
+
+def part_of(contender: Contender) -> str:
+    """Which of `--parts` runs it."""
+    if contender.work in PICTURE_WORKS:
+        return "images"
+    return "jax" if contender.work in JAX_WORKS else "loaders"
 
 
 def describe(contender: Contender) -> dict[str, object]:

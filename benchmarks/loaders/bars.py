@@ -93,6 +93,19 @@ BARS: tuple[Bar, ...] = (
         for fewer, more in ((0, 1), (1, 2), (2, 4))
     ),
     *picture_bars(),
+    Bar(
+        "JAX, 8 devices ÷ the best of Grain, tf.data and torch + DLPack",
+        ("zenith-jax-parquet-8",),
+        tuple(f"{peer}-jax-parquet-8" for peer in ("grain-t2", "grain-w2", "tensorflow-t2", "torch-w2")),
+        3.0,
+    ),
+    Bar("JAX, 8 devices ÷ hand-written loop", ("zenith-jax-parquet-8",), ("hand-written-jax-parquet-8",), 1.5),
+    Bar(
+        "JAX, 8 devices ÷ bare pyarrow scan",
+        ("zenith-jax-parquet-8",),
+        ("pyarrow-dataset-scan-jax-parquet-8", "pyarrow-file-scan-jax-parquet-8"),
+        0.6,
+    ),
 )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import os
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from benchmarks.loaders.data import Files
+from benchmarks.loaders.jax_tables import DEVICES as JAX_WORKS
 from benchmarks.loaders.pictures import WORKS as PICTURE_WORKS
 from benchmarks.loaders.python_datasets import WORKS
 
@@ -23,7 +25,8 @@ class Feed(Protocol):
     """An opened contender. `epoch(k)` yields its batches of epoch k.
 
     A batch is `(x, y)`: for tables x is f32 [b, 28] and y is i64 [b]; for tokens both are i64 [b, 1024], y one token later.
-    For pictures x is as `pictures.PictureWork.dtype` says and y is i64 [b], as numpy arrays or tensors.
+    For `jax-*` both are `jax.Array`s and y is i32. For pictures x is as `pictures.PictureWork.dtype` says and y is i64 [b], as
+    numpy arrays or tensors.
     That of a Python dataset is what torch's default collation makes of its samples.
     A limit, which makes no tensors, yields `pyarrow.RecordBatch` or `pyarrow.Table` instead. Where an `epoch` has no end
     (random windows), the caller stops.
@@ -56,6 +59,8 @@ class Contender:
     """True for a bare reader or decoder that makes no tensors: a bound, not a competitor."""
     prepare: Callable[[Files], None] | None = None
     """What it needs once before it can run (a cache): in no figure."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """What is set before it is imported."""
     skipped_by_default: bool = False
     """True for variants that only `--only` or `--all` runs."""
 
@@ -76,6 +81,7 @@ class Contender:
 
     def import_all(self) -> None:
         """Imports what it needs, so that no later clock sees an import."""
+        os.environ.update(self.environment)
         for module in self.requires:
             importlib.import_module(module)
 
@@ -95,6 +101,8 @@ def samples_of_epoch(contender: Contender, files: Files) -> int | None:
         return PICTURE_WORKS[contender.work].samples(files)
     if contender.work in WORKS:
         return WORKS[contender.work].samples(files)
+    if contender.work in JAX_WORKS and not contender.limit:
+        return files.size.rows - files.size.rows % ROW_BATCH
     return files.size.csv_rows if contender.work == "csv" else files.size.rows
 
 

@@ -21,7 +21,7 @@ from benchmarks.loaders.process import ROOT
 DISTRIBUTIONS = (
     *("torch", "zenith-loader", "pyarrow", "numpy", "datasets"),
     *("torchvision", "pillow", "webdataset", "nvidia-dali-cuda130", "tensorflow-cpu", "grain", "spdl"),
-    *("simplejpeg", "opencv-python-headless"),
+    *("simplejpeg", "opencv-python-headless", "jax", "jaxlib"),
 )
 
 

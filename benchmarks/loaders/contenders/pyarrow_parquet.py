@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.loaders.contender import Contender
 from benchmarks.loaders.data import ROW_GROUP_ROWS, Files
+from benchmarks.loaders.jax_tables import DEVICES as JAX_WORKS
 
 
 @dataclasses.dataclass
@@ -37,6 +38,7 @@ class ParquetScan:
 WORKS: tuple[tuple[str, Callable[[Files], str]], ...] = (
     ("parquet", lambda files: files.parquet),
     ("parquet-plain", lambda files: files.parquet_plain),
+    *((work, lambda files: files.parquet) for work in JAX_WORKS),
 )
 
 
