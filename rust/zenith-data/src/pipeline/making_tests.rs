@@ -186,6 +186,7 @@ impl Case {
             clock: Arc::new(Still),
             plan: Arc::new(Plan::new(&sizes, &order).unwrap()),
             epoch: Epoch::new(COUNT, 0, BATCH, self.world, 0, Tail::Uneven).unwrap(),
+            delivery: Delivery::default(),
             limits: Limits {
                 prefetch_bytes: 100,
                 prefetch_batches: None,
