@@ -90,8 +90,10 @@ def check_field(sharding: Sharding, name: str, shape: tuple[int, ...]) -> None:
     """
     try:
         indices = sharding.devices_indices_map(shape)
-    except ValueError as error:
-        raise ValueError(f"sharding: field {name!r}, in batches of shape {list(shape)}: {error}") from error
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"sharding: {sharding} does not fit field {name!r}, in batches of shape {list(shape)}"
+        ) from error
     for index in indices.values():
         for extent, part in zip(shape[1:], index[1:], strict=True):
             if part.indices(extent) != (0, extent, 1):

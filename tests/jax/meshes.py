@@ -29,3 +29,8 @@ def dealt(order: list[int], batch_size: int, shards: int) -> Iterator[list[int]]
 def ids(loader: Any) -> list[list[int]]:
     """The field ``id`` of each batch."""
     return [np.asarray(batch["id"]).tolist() for batch in loader]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    """All of them in one list."""
+    return [sample for batch in batches for sample in batch]

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zenith
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from zenith import _engine
 from zenith_jax import DataLoader
 
-from tests.jax.meshes import by_rows, dealt, ids
+from tests.jax.meshes import by_rows, dealt, flat, ids
 
 ROWS = 10_007
 
@@ -48,7 +49,7 @@ def test_one_device_gets_every_sample_once(
 
 @pytest.mark.parametrize(("shards", "replicas"), [(1, 1), (2, 1), (8, 1), (1, 8), (2, 4), (4, 2)])
 def test_devices_share_out_the_batches_of_one_device(dataset: zenith.Dataset, shards: int, replicas: int) -> None:
-    order = sum(ids(DataLoader(dataset, 96, shuffle=True, seed=5, drop_last=True)), [])
+    order = flat(ids(DataLoader(dataset, 96, shuffle=True, seed=5, drop_last=True)))
     sharding = by_rows(shards, replicas)
     loader = DataLoader(dataset, 96, shuffle=True, seed=5, drop_last=True, sharding=sharding, num_workers=2)
     assert len(loader) == ROWS // 96
@@ -149,7 +150,7 @@ def test_arrays_that_are_kept_for_ever_cost_new_memory_and_nothing_else(dataset:
     before = _engine.leases()
     kept = list(DataLoader(dataset, 64, num_workers=2))
     assert _engine.leases() == before + 3 * len(kept)
-    assert sum(ids(kept), []) == list(range(ROWS))
+    assert flat(ids(kept)) == list(range(ROWS))
 
 
 def test_text_and_lists_stay_outside_of_jax(tmp_path: Path) -> None:
@@ -241,22 +242,28 @@ def test_wrong_arguments_are_named(dataset: zenith.Dataset) -> None:
         DataLoader([1, 2], 1)
 
 
-def test_shardings_that_cannot_be_are_named(dataset: zenith.Dataset) -> None:
+def test_shardings_that_cannot_be_are_named(dataset: zenith.Dataset, parquet_files: Path) -> None:
     whole = by_rows(8)
     with pytest.raises(ValueError, match="batch_size=60 cannot be divided over the 8 row shards"):
         iter(DataLoader(dataset, 60, sharding=whole))
-    columns = NamedSharding(Mesh(np.array(jax.devices()[:3]), ("model",)), PartitionSpec(None, "model"))
-    with pytest.raises(ValueError, match="divides field 'x'.*not by rows alone"):
+    columns = NamedSharding(Mesh(np.array(jax.devices()[:3]), ("model",)), P(None, "model"))
+    with pytest.raises(ValueError, match=r"divides field 'x'.*not by rows alone"):
         iter(DataLoader(dataset, 60, sharding={"x": columns}))
     with pytest.raises(ValueError, match="'x' and 'id' are divided into rows differently"):
         iter(DataLoader(dataset, 64, sharding={"x": whole, "id": by_rows(4)}))
     with pytest.raises(zenith.InvalidArgumentError, match="uneven"):
         iter(DataLoader(dataset, 64, sharding=whole, tail="uneven"))
-    deep = NamedSharding(whole.mesh, PartitionSpec("data", None))
-    with pytest.raises(ValueError, match="field 'id', in batches of shape \\[64\\]"):
-        iter(DataLoader(dataset, 64, sharding=deep))
+    deep = NamedSharding(whole.mesh, P("data", None))
+    with pytest.raises(ValueError, match=r"does not fit field 'id', in batches of shape \[64\]"):
+        iter(
+            DataLoader(
+                zenith.Parquet(parquet_files, columns=["id"]),
+                64,
+                sharding=NamedSharding(by_rows(4, 2).mesh, P("data", "model")),
+            )
+        )
     batch = next(iter(DataLoader(dataset, 64, sharding={"x": deep}, mask="mask")))
-    assert batch["id"].sharding.spec == batch["mask"].sharding.spec == PartitionSpec("data")
+    assert batch["id"].sharding.spec == batch["mask"].sharding.spec == P("data")
 
 
 def test_with_one_device() -> None:
