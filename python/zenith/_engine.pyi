@@ -1,6 +1,8 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+from typing_extensions import CapsuleType
+
 __all__ = [
     "ArenaReader",
     "ArenaWriter",
@@ -121,7 +123,7 @@ class Part:
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> object: ...
+    ) -> CapsuleType: ...
 
 def create_arena() -> int:
     """The descriptor of a new arena (memory that a worker shares), which the caller closes."""

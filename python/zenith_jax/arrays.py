@@ -90,9 +90,11 @@ class Arrays:
 
 def on_device(part: Part, device: Any) -> jax.Array:
     """The part as an array of one device: on the CPU the same memory, elsewhere a copy that is under way."""
-    if device.platform == "cpu":
-        return jax.dlpack.from_dlpack(part.on(device.local_hardware_id))
-    return jax.device_put(on_host(part), device)
+    is_cpu = device.platform == "cpu"
+    array: jax.Array = (
+        jax.dlpack.from_dlpack(part.on(device.local_hardware_id)) if is_cpu else jax.device_put(on_host(part), device)
+    )
+    return array
 
 
 def on_host(part: Part) -> np.ndarray[Any, Any]:

@@ -7,7 +7,6 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import jax
 from zenith import _engine
 
 from zenith_jax import narrowing
@@ -172,7 +171,7 @@ class Epochs:
     def explain_error(self, error: Exception) -> None:
         """Tells why a field is narrower than the dataset has it, where that is what went wrong."""
         narrowed = {"int32", "uint32", "float32"} & set(str(error).replace(",", " ").split())
-        if narrowed and not jax.config.jax_enable_x64:
+        if narrowed and not narrowing.has_64_bits():
             error.add_note("JAX has no 64-bit types while jax_enable_x64 is off: such fields are delivered in 32 bits.")
 
     # -- the engine ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import zenith
-from zenith import _engine
+from zenith import _engine, exits
 from zenith.datasets import overridden
 
 from zenith_jax.epochs import Epochs
@@ -111,12 +111,14 @@ class DataLoader:
         self._epochs = Epochs(self.dataset, self)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        iterator: Iterator[dict[str, Any]] = self._epochs.begin()
+        with exits.aside():
+            iterator: Iterator[dict[str, Any]] = self._epochs.begin()
         return iterator
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
-        return self._epochs.length()
+        with exits.aside():
+            return self._epochs.length()
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iterators; from then on it no longer advances by itself.
@@ -138,7 +140,8 @@ class DataLoader:
         Under 1 KB, the same in every process, for any number of workers, sharding and batch size; that of
         `zenith_torch.DataLoader` over the same dataset.
         """
-        return self._epochs.state()
+        with exits.aside():
+            return self._epochs.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lets the next iterator continue exactly where the state was taken; an empty dict means a fresh start.
@@ -146,13 +149,15 @@ class DataLoader:
         Raises:
             zenith.StateError: the state is damaged, newer than this version, or of another dataset.
         """
-        self._epochs.load(state_dict)
+        with exits.aside():
+            self._epochs.load(state_dict)
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
     def explain(self) -> str:
         """What is read, in which order, into which arrays on which devices, in a few lines."""
-        return self._epochs.explain()
+        with exits.aside():
+            return self._epochs.explain()
 
     def stats(self) -> dict[str, Any]:
         """Counters of the current (or last) epoch, times in nanoseconds summed over threads, and a plain verdict.

@@ -12,13 +12,18 @@ from zenith.datasets import FieldInfo
 NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
 
 
+def has_64_bits() -> bool:
+    """Whether JAX has types of 64 bits, here and now: it is a setting, and a context."""
+    return bool(jax.dtypes.canonicalize_dtype(np.int64) == np.int64)
+
+
 def delivered(schema: tuple[FieldInfo, ...], asked: Mapping[str, Any]) -> dict[str, str]:
     """The element type of each dense field that is not delivered in its own.
 
     Raises:
         ValueError: a type of 64 bits was asked for while ``jax_enable_x64`` is off.
     """
-    wide = bool(jax.config.jax_enable_x64)
+    wide = has_64_bits()
     dtypes = {name: _name(dtype) for name, dtype in asked.items()}
     for name, dtype in dtypes.items():
         if not wide and dtype in NARROWED:
@@ -38,7 +43,7 @@ def account(schema: tuple[FieldInfo, ...], asked: Mapping[str, Any]) -> str | No
     cast = [f"{name} {own.get(name)} as {dtype}" for name, dtype in delivered(schema, asked).items()]
     if not cast:
         return None
-    why = "" if jax.config.jax_enable_x64 else " (jax_enable_x64 is off; a value that does not fit is an error)"
+    why = "" if has_64_bits() else " (jax_enable_x64 is off; a value that does not fit is an error)"
     return f"types: {', '.join(cast)}{why}"
 
 

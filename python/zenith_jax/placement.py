@@ -78,7 +78,7 @@ def sharding_of(shardings: Shardings, name: str, device: Any) -> Sharding:
 def rows_only(sharding: Sharding) -> Sharding:
     """The sharding of an array that has rows and nothing else."""
     if isinstance(sharding, NamedSharding) and len(sharding.spec) > 1:
-        return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))
+        return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))  # type: ignore[no-untyped-call]
     return sharding
 
 
@@ -109,7 +109,8 @@ def _rows(sharding: Sharding) -> Placement:
     starts = {d: index[0].indices(count)[0] for d, index in _index_map(sharding, count).items()}
     shards = {start: number for number, start in enumerate(sorted(set(starts.values())))}
     held: dict[int, list[Any]] = {}
-    for device in sorted(sharding.addressable_devices, key=lambda device: device.id):
+    devices: list[Any] = list(sharding.addressable_devices)
+    for device in sorted(devices, key=lambda device: device.id):
         held.setdefault(shards[starts[device]], []).append(device)
     if not held:
         raise ValueError(f"sharding: no device of process {jax.process_index()} is in {sharding}")
