@@ -195,5 +195,9 @@ mod tests {
         assert!(error.to_string().contains("batch_sise"), "{error}");
         let error = LoaderConfig::from_json(r#"{"batch_size": 0}"#).unwrap_err();
         assert!(error.to_string().contains("got 0"), "{error}");
+        let config = LoaderConfig::from_json(r#"{"world_size": 4, "shards": [3, 1], "tail": "fill"}"#).unwrap();
+        assert_eq!((config.resolved_shards().unwrap().own(), config.resolved_tail()), (&[1, 3][..], Tail::Fill));
+        let error = LoaderConfig::from_json(r#"{"world_size": 4, "shards": [4]}"#).unwrap_err();
+        assert!(error.to_string().contains("got 4"), "{error}");
     }
 }

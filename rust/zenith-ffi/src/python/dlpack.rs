@@ -151,7 +151,7 @@ impl Part {
             return Err(PyBufferError::new_err(message));
         }
         let capsule = if max_version.is_some_and(|(major, _)| major >= 1) {
-            let flags = u64::from(DLPACK_FLAG_BITMASK_READ_ONLY);
+            let flags = DLPACK_FLAG_BITMASK_READ_ONLY;
             let tensor = pack_versioned(self.held.clone(), self.info(), flags);
             // SAFETY: DLPACK-1: the tensor is new, and the destructor is that of its kind.
             unsafe { ffi::PyCapsule_New(tensor.cast(), NAME_VERSIONED.as_ptr(), Some(release_versioned)) }
