@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
 
 import zenith
@@ -13,6 +14,13 @@ from zenith.datasets import overridden
 
 from zenith_jax.epochs import Epochs
 from zenith_jax.placement import Shardings
+from zenith_jax.python_epochs import PythonEpochs
+
+_OF_THE_ENGINE = (
+    *("mask", "dtypes", "prefetch_bytes", "lanes", "shuffle_bytes", "on_error", "max_bad_samples", "quarantine_path"),
+    *("read_timeout_ms", "stall_timeout"),
+)
+"""Keywords that mean something for Zenith datasets alone."""
 
 
 class DataLoader:
@@ -20,6 +28,8 @@ class DataLoader:
 
     A `zenith.Dataset`, a path or a glob is read by the engine's threads. On the CPU the arrays are the engine's memory, uncopied;
     it is used again when the last array over it is gone, and never before. To other devices a thread copies batches ahead.
+    Any other dataset with ``__len__`` and ``__getitem__`` is read sample by sample, by worker processes if there are any; its batches
+    have the structure of its samples.
 
     Args:
         dataset: a `zenith.Dataset` or a path (`zenith.open`).
@@ -34,7 +44,8 @@ class DataLoader:
             ``"fill"`` up to a whole batch, so that all batches have one shape; ``"uneven"`` (the default of one shard) hands out
             what there is; ``"drop"`` is ``drop_last=True``. `valid` counts those of the latest batch that are no repeats.
         mask: name of a further field: booleans ``[batch_size]``, false where a sample is a repeat.
-        num_workers: decode threads; 0 decodes in the thread that asks.
+        num_workers: decode threads, or worker processes of a Python dataset; 0 decodes in the thread that asks.
+        multiprocessing_context: how worker processes start: ``"forkserver"`` (the default) or ``"spawn"``.
         dtypes: element types by field, such as ``{"x": "bfloat16"}``, made while the batch is put together. Values must fit
             integers exactly and stay finite in floats, else it is an error that names file, row and field. Without
             ``jax_enable_x64`` fields of 64 bits are delivered in 32, likewise checked.
@@ -77,6 +88,7 @@ class DataLoader:
         quarantine_path: str | os.PathLike[str] | None = None,
         read_timeout_ms: int | None = None,
         stall_timeout: float | None = None,
+        multiprocessing_context: str | None = None,
     ) -> None:
         if tail == "drop":
             tail, drop_last = None, True
@@ -86,7 +98,7 @@ class DataLoader:
             )
         if stall_timeout is not None and not stall_timeout > 0:
             raise ValueError(f"stall_timeout must be None or seconds > 0, got {stall_timeout!r}")
-        self.dataset = _dataset(dataset)
+        self.dataset = zenith.open(dataset) if isinstance(dataset, (str, os.PathLike)) else dataset
         self.batch_size = batch_size
         self.shuffle = bool(shuffle)
         self.seed = seed
@@ -105,9 +117,15 @@ class DataLoader:
         self.quarantine_path = quarantine_path
         self.read_timeout_ms = read_timeout_ms
         self.stall_timeout = stall_timeout
+        self.multiprocessing_context = multiprocessing_context
+        _engine.check_options(json.dumps(self.plain_options()))
+        self._epochs: Epochs | PythonEpochs
+        if not isinstance(self.dataset, zenith.Dataset) or overridden(self.dataset) is not None:
+            self._check_python_dataset()
+            self._epochs = PythonEpochs(self.dataset, self)
+            return
         if mask is not None and mask in (info.name for info in self.dataset.schema):
             raise ValueError(f"mask={mask!r} is the name of a field of the dataset. Choose another")
-        _engine.check_options(json.dumps(self.plain_options()))
         self._epochs = Epochs(self.dataset, self)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -168,10 +186,30 @@ class DataLoader:
         counters = self._epochs.stats()
         if not counters:
             return {"verdict": "no epoch has begun"}
+        if isinstance(self._epochs, PythonEpochs):
+            return counters
         waited, idle = counters["consumer_wait_ns"], counters["worker_idle_ns"]
         counters["verdict"] = "loader-bound" if waited > idle else "consumer-bound"
         counters["leases"] = _engine.leases()
         return counters
+
+    def _check_python_dataset(self) -> None:
+        """What only the engine does cannot be asked of a Python dataset."""
+        if not (hasattr(self.dataset, "__len__") and hasattr(self.dataset, "__getitem__")):
+            raise TypeError(
+                f"dataset must be a zenith.Dataset, a path, or have __len__ and __getitem__; {type(self.dataset).__name__} has not"
+            )
+        if self.multiprocessing_context not in (None, "forkserver", "spawn"):
+            raise ValueError(
+                f'multiprocessing_context must be "forkserver" or "spawn", got {self.multiprocessing_context!r}: JAX has threads, '
+                "which do not survive a fork"
+            )
+        if isinstance(self.sharding, Mapping):
+            raise ValueError("sharding={...} is by field, which a Python dataset does not tell. Give one Sharding")
+        defaults = {name: parameter.default for name, parameter in signature(DataLoader).parameters.items()}
+        for name in _OF_THE_ENGINE:
+            if getattr(self, name) != (defaults[name] if name != "dtypes" else {}):
+                raise ValueError(f"{name} needs a Zenith dataset; {type(self.dataset).__name__} is read sample by sample")
 
     def plain_options(self) -> dict[str, Any]:
         """The keywords that go to the engine as they are."""
@@ -192,16 +230,3 @@ class DataLoader:
             "read_timeout_ms": self.read_timeout_ms,
             "quarantine_path": None if path is None else os.path.abspath(os.path.expanduser(path)),
         }
-
-
-def _dataset(given: Any) -> zenith.Dataset:
-    if isinstance(given, (str, os.PathLike)):
-        return zenith.open(given)
-    if not isinstance(given, zenith.Dataset):
-        raise TypeError(f"dataset must be a zenith.Dataset or a path, got {type(given).__name__}")
-    name = overridden(given)
-    if name is not None:
-        raise TypeError(
-            f"{type(given).__name__} overrides {name}, which the engine would pass by. Give the dataset below"
-        )
-    return given
