@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -13,6 +13,7 @@ from zenith import _engine, exits
 from zenith.datasets import overridden
 
 from zenith_jax.epochs import Epochs
+from zenith_jax.iterator import LoaderIterator
 from zenith_jax.placement import Shardings
 from zenith_jax.python_epochs import PythonEpochs
 
@@ -128,10 +129,8 @@ class DataLoader:
             raise ValueError(f"mask={mask!r} is the name of a field of the dataset. Choose another")
         self._epochs = Epochs(self.dataset, self)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        with exits.aside():
-            iterator: Iterator[dict[str, Any]] = self._epochs.begin()
-        return iterator
+    def __iter__(self) -> LoaderIterator:
+        return LoaderIterator(self)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -209,7 +208,9 @@ class DataLoader:
         defaults = {name: parameter.default for name, parameter in signature(DataLoader).parameters.items()}
         for name in _OF_THE_ENGINE:
             if getattr(self, name) != (defaults[name] if name != "dtypes" else {}):
-                raise ValueError(f"{name} needs a Zenith dataset; {type(self.dataset).__name__} is read sample by sample")
+                raise ValueError(
+                    f"{name} needs a Zenith dataset; {type(self.dataset).__name__} is read sample by sample"
+                )
 
     def plain_options(self) -> dict[str, Any]:
         """The keywords that go to the engine as they are."""

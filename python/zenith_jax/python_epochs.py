@@ -79,10 +79,10 @@ class PythonEpochs:
             self._array([of_shard[0][number] for of_shard in batch], placement) for number in range(len(batch[0][0]))
         ]
         delivered = tree_unflatten(batch[0][1], leaves)
+        before = by.position
+        by.position = min(before + self._loader.batch_size, plan.samples)
         if self._current is not None and self._current() is by:
-            before = self._position
-            self._position = min(before + self._loader.batch_size, plan.samples)
-            self._valid = self._position - before
+            self._position, self._valid = by.position, by.position - before
             self._counts = {
                 "batches": self._counts["batches"] + 1,
                 "samples": self._counts["samples"] + rows // placement.world * len(placement.own),
@@ -118,7 +118,9 @@ class PythonEpochs:
         loader = self._loader
         tail = "drop" if loader.drop_last else loader.tail or ("pad" if placement.world > 1 else "uneven")
         if tail == "uneven" and placement.world > 1:
-            raise ValueError('tail="uneven" leaves several shards with different numbers of samples. Use "pad" or "fill"')
+            raise ValueError(
+                'tail="uneven" leaves several shards with different numbers of samples. Use "pad" or "fill"'
+            )
         return tail
 
     def set_epoch(self, epoch: int) -> None:
@@ -145,7 +147,9 @@ class PythonEpochs:
             return
         own = self.state()
         if state.get("version") != STATE_VERSION or state.get("kind") != _KIND or state.keys() != own.keys():
-            raise StateError(f"this is no state of a Python dataset under JAX (version {STATE_VERSION}): {sorted(state)}")
+            raise StateError(
+                f"this is no state of a Python dataset under JAX (version {STATE_VERSION}): {sorted(state)}"
+            )
         if any(type(state[name]) is not type(value) for name, value in own.items()):
             raise StateError("the state is damaged: a value is of another type")
         if state["samples"] != len(self._dataset) or not 0 <= state["position"] <= state["samples"]:
@@ -194,18 +198,18 @@ class _Plan:
 
     def __init__(self, count: int, start: int, batch_size: int, tail: str) -> None:
         self.samples = count
-        self._start = start
+        self.start = start
         self._batch_size = batch_size
         self._tail = tail
 
     def __len__(self) -> int:
-        left = self.samples - self._start
+        left = self.samples - self.start
         return left // self._batch_size if self._tail == "drop" else -(-left // self._batch_size)
 
     def batches(self, world: int) -> Iterator[np.ndarray[Any, Any]]:
         """For each batch its positions so that every ``world``-th from ``s`` on is of shard ``s``; past the end they begin again."""
         for number in range(len(self)):
-            start = self._start + number * self._batch_size
+            start = self.start + number * self._batch_size
             end = start + self._batch_size
             if self._tail in ("pad", "uneven") and end > self.samples:
                 end = start + -(-(self.samples - start) // world) * world
@@ -224,6 +228,7 @@ class _Batches:
         self._loaded = loaded
         self._placement = placement
         self._plan = plan
+        self.position = plan.start
 
     def __iter__(self) -> _Batches:
         return self

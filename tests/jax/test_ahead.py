@@ -71,7 +71,7 @@ def test_states_count_what_was_handed_out(dataset: zenith.Dataset) -> None:
 
 def test_what_waits_is_bounded_by_bytes(dataset: zenith.Dataset) -> None:
     iterator = iter(DataLoader(dataset, 100, prefetch_bytes=1200))
-    shared = iterator._shared  # type: ignore[attr-defined]
+    shared = iterator._batches._shared
     end = time.monotonic() + 10
     while len(shared.waiting) < 3 and time.monotonic() < end:
         time.sleep(0.01)

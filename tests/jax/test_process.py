@@ -77,7 +77,10 @@ def test_ctrl_c_at_random_moments(parquet_files: Path) -> None:
         # The batches are kept: jax may give the GIL up while it frees an array, which while the interpreter ends is fatal
         # (before Python 3.14) in any daemon thread.
         ("threading.Thread(target=lambda: [list(loader) for _ in iter(int, 1)], daemon=True).start()", 0),
-        ("import zenith_jax.ahead, zenith_jax.epochs as e; e.is_worthwhile = lambda _: True; b = iter(loader); next(b)", 0),
+        (
+            "import zenith_jax.ahead, zenith_jax.epochs as e; e.is_worthwhile = lambda _: True; b = iter(loader); next(b)",
+            0,
+        ),
     ],
 )
 def test_exits_with_a_live_iterator(parquet_files: Path, ending: str, status: int) -> None:

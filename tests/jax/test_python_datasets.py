@@ -108,7 +108,9 @@ def test_a_run_goes_on_where_it_stood(shards: int, workers: int) -> None:
 
 def test_what_cannot_be_is_named(parquet_files: Path) -> None:
     wide = [{"n": 2**40 if index == 3 else index} for index in range(5)]
-    with pytest.raises(zenith.InvalidArgumentError, match=r"sample 3\['n'\]: 1099511627776 does not fit int32") as raised:
+    with pytest.raises(
+        zenith.InvalidArgumentError, match=r"sample 3\['n'\]: 1099511627776 does not fit int32"
+    ) as raised:
         list(DataLoader(wide, 5))
     assert (raised.value.row, raised.value.field) == (3, "['n']")
     with jax.enable_x64(True):
