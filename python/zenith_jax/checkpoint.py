@@ -20,7 +20,7 @@ _FILE = "zenith.json"
 """One for all processes, whose state is the same: so that another number of them can go on."""
 
 
-class CheckpointHandler(ocp.CheckpointHandler):
+class CheckpointHandler(ocp.CheckpointHandler):  # type: ignore[misc]
     """Saves where a loader, or an iterator of one, stands, and lets it go on there."""
 
     def save(self, directory: Any, item: Any = None, args: Any = None) -> None:
@@ -60,7 +60,7 @@ class CheckpointHandler(ocp.CheckpointHandler):
 
 @ocp.args.register_with_handler(CheckpointHandler, for_save=True)
 @dataclass
-class CheckpointSave(ocp.args.CheckpointArgs):
+class CheckpointSave(ocp.args.CheckpointArgs):  # type: ignore[misc]
     """Saves a `zenith_jax.DataLoader` or an iterator of one."""
 
     item: Any
@@ -68,7 +68,7 @@ class CheckpointSave(ocp.args.CheckpointArgs):
 
 @ocp.args.register_with_handler(CheckpointHandler, for_restore=True)
 @dataclass
-class CheckpointRestore(ocp.args.CheckpointArgs):
+class CheckpointRestore(ocp.args.CheckpointArgs):  # type: ignore[misc]
     """Lets it go on where it was saved."""
 
     item: Any

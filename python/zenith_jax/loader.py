@@ -29,8 +29,8 @@ class DataLoader:
 
     A `zenith.Dataset`, a path or a glob is read by the engine's threads. On the CPU the arrays are the engine's memory, uncopied;
     it is used again when the last array over it is gone, and never before. To other devices a thread copies batches ahead.
-    Any other dataset with ``__len__`` and ``__getitem__`` is read sample by sample, by worker processes if there are any; its batches
-    have the structure of its samples.
+    Any other dataset with ``__len__`` and ``__getitem__`` is read sample by sample, by worker processes if there are any; its
+    batches have the structure of its samples.
 
     Args:
         dataset: a `zenith.Dataset` or a path (`zenith.open`).

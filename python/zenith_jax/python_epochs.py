@@ -207,7 +207,7 @@ class _Plan:
         return left // self._batch_size if self._tail == "drop" else -(-left // self._batch_size)
 
     def batches(self, world: int) -> Iterator[np.ndarray[Any, Any]]:
-        """For each batch its positions so that every ``world``-th from ``s`` on is of shard ``s``; past the end they begin again."""
+        """For each batch its positions, every ``world``-th from ``s`` on of shard ``s``; past the end they begin again."""
         for number in range(len(self)):
             start = self.start + number * self._batch_size
             end = start + self._batch_size

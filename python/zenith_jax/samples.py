@@ -39,7 +39,7 @@ def collate(samples: Sequence[Any], indices: Sequence[int], wide: bool) -> tuple
         ValueError: samples of different structures or shapes.
         zenith.InvalidArgumentError: a number that does not fit in 32 bits.
     """
-    flat = [tree_flatten_with_path(sample) for sample in samples]
+    flat: list[tuple[Any, Any]] = [tree_flatten_with_path(sample) for sample in samples]
     structure = flat[0][1]
     for index, (_, other) in zip(indices, flat, strict=True):
         if other != structure:

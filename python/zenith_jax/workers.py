@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from zenith_jax import samples
@@ -52,10 +53,8 @@ def elsewhere(
 
 
 def _wait(future: Future[Batch]) -> None:
-    try:
+    with suppress(TimeoutError):
         future.exception(timeout=_LOOK_S)
-    except TimeoutError:
-        pass
 
 
 def _begin(dataset: Any) -> None:

@@ -119,7 +119,7 @@ def test_what_cannot_be_is_named(parquet_files: Path) -> None:
         list(DataLoader([1.0, 1e300], 2))
     with pytest.raises(ValueError, match=r"shapes \[2\], \[3\] make no batch"):
         list(DataLoader([np.zeros(2), np.zeros(3)], 2))
-    with pytest.raises(ValueError, match="sample 1 is .* make no batch"):
+    with pytest.raises(ValueError, match=r"sample 1 is .* make no batch"):
         list(DataLoader([{"a": 1}, {"b": 1}], 2))
     with pytest.raises(ValueError, match="do not survive a fork"):
         DataLoader([1], 1, multiprocessing_context="fork")
