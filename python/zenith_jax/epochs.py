@@ -188,7 +188,7 @@ class Epochs:
             if self._engine.notices and not self._warned:
                 self._warned = True
                 for notice in self._engine.notices:
-                    warnings.warn(f"zenith_jax.DataLoader: {notice}", stacklevel=4)
+                    warnings.warn(f"zenith_jax.DataLoader: {notice}", stacklevel=6)
         return self._engine
 
     def _asked(self, placement: Placement) -> dict[str, Any]:
