@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from zenith import _engine, exits
@@ -37,6 +38,8 @@ class NativeIter:
         self._stall_timeout = stall_timeout
         self._position = engine.position
         self._valid = 0
+        self._interrupted: list[tuple[list[_engine.Part], int]] = []
+        """Batches that were taken from the engine and did not reach the caller, with the position after each."""
         self._finishing = threading.Lock()
         self._last_stats: dict[str, Any] = {}
         self._done = False
@@ -52,6 +55,8 @@ class NativeIter:
 
     def _next(self) -> dict[str, Any]:
         late_at = None if self._stall_timeout is None else time.monotonic() + self._stall_timeout
+        with suppress(IndexError):
+            return self._deliver(*self._interrupted.pop())
         while not self._done:
             try:
                 status, parts = _engine.next_parts(self.id, _WAIT_MS)
@@ -62,7 +67,7 @@ class NativeIter:
                 self._epochs.explain_error(error)
                 raise
             if status == BATCH:
-                return self._deliver(parts)
+                return self._deliver(parts, self._engine.position)
             if status == END:
                 self._finish()
             elif late_at is not None and time.monotonic() >= late_at:
@@ -72,13 +77,18 @@ class NativeIter:
                 )
         raise StopIteration
 
-    def _deliver(self, parts: list[_engine.Part]) -> dict[str, Any]:
-        before, after = self._position, self._engine.position
-        batch = self._arrays.batch(parts)
-        # Only now: a batch that Ctrl-C kept from the caller was not handed out.
-        self._position, self._valid = after, after - before
-        if self._mask is not None:
-            batch[self._mask] = self._arrays.mask(self._arrays.rows(parts), before, self._valid)
+    def _deliver(self, parts: list[_engine.Part], after: int) -> dict[str, Any]:
+        try:
+            before, rows = self._position, self._arrays.rows(parts)
+            valid = min(after - before, rows)
+            batch = self._arrays.batch(parts)
+            if self._mask is not None:
+                batch[self._mask] = self._arrays.mask(rows, before, valid)
+        except BaseException:
+            # Ctrl-C, above all: the batch was not handed out, and comes again.
+            self._interrupted.append((parts, after))
+            raise
+        self._position, self._valid = after, valid
         return batch
 
     def _finish(self) -> None:

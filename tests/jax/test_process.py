@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zenith
+from zenith import _engine
 from zenith_jax import DataLoader
+from zenith_jax.arrays import Arrays
 
 from tests.jax.meshes import flat, ids
 
@@ -65,6 +67,29 @@ def test_ctrl_c_at_random_moments(parquet_files: Path) -> None:
         assert process.returncode == 0, errors
         # Most of it is the end of the interpreter, with jax in it.
         assert time.monotonic() - sent < 10
+
+
+def test_a_batch_that_ctrl_c_kept_back_comes_again(parquet_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = DataLoader(zenith.Parquet(parquet_files, columns=["id"]), 1000, tail="fill", mask="mask")
+    whole = [np.asarray(batch["mask"]).sum() for batch in loader]
+    assert whole == [1000] * 10 + [7]
+    loader.set_epoch(0)
+    batches, seen = iter(loader), []
+    make = Arrays.batch
+    for number in range(11):
+
+        def interrupted(arrays: Arrays, parts: list[_engine.Part]) -> dict[str, object]:
+            monkeypatch.setattr(Arrays, "batch", make)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Arrays, "batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        assert loader.state_dict()["position"] == 1000 * number
+        batch = next(batches)
+        seen += np.asarray(batch["id"])[np.asarray(batch["mask"])].tolist()
+    assert seen == list(range(ROWS))
+    assert next(batches, None) is None
 
 
 @pytest.mark.parametrize(
