@@ -27,7 +27,9 @@ fi
 part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/zenith/*.so python/zenith_torch/*.so \
     .venv/bin/zenith-run
 # -rs lists what was skipped, and why. Many tests start processes of their own, so that a few at once fill the machine.
-part "Python" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=4 --dist loadfile "$@"
+part "Python" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=4 --dist loadfile --ignore=tests/jax "$@"
+# Apart, because other tests fork, and threads of JAX do not survive that.
+part "JAX" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=2 --dist loadfile tests/jax "$@"
 
 echo
 echo "== summary"

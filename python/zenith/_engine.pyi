@@ -1,6 +1,8 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+from typing_extensions import CapsuleType
+
 __all__ = [
     "ArenaReader",
     "ArenaWriter",
@@ -8,6 +10,7 @@ __all__ = [
     "Epoch",
     "Loader",
     "Loan",
+    "Part",
     "Table",
     "Transforms",
     "_TestSource",
@@ -24,9 +27,11 @@ __all__ = [
     "end_lending",
     "format_of",
     "info",
+    "leases",
     "lend",
     "load",
     "loader_defaults",
+    "next_parts",
     "suffixes",
     "take_error",
 ]
@@ -87,6 +92,38 @@ class Epoch:
     def position(self) -> int: ...
     def stats(self) -> str: ...
     def close(self) -> None: ...
+
+def next_parts(loader: int, wait_ms: int) -> tuple[int, list[Part]]:
+    """What the call came to (0 a batch, 1 none yet, 2 the end), and the parts of the batch, shard after shard."""
+
+def leases() -> int:
+    """How many parts of batches are held now, by arrays above all."""
+
+@final
+class Part:
+    """Memory of one part of a batch, on the CPU. Any number of arrays may be made of it by DLPack."""
+
+    def on(self, device: int) -> Part:
+        """The same memory as seen from CPU device ``device``."""
+    def raw(self) -> Part:
+        """The same memory as bytes in one dimension."""
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def pointer(self) -> int: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
 
 def create_arena() -> int:
     """The descriptor of a new arena (memory that a worker shares), which the caller closes."""

@@ -1,11 +1,12 @@
 //! A finished batch: one slab per dense field, offsets and bytes per varying field, and where the epoch stands after it.
 
-/// Samples that leave together, in position order.
+/// Samples that leave together, in position order. Where a process reads several shards, each has fields of its own, so that
+/// each can go to another device as it is.
 #[derive(Debug)]
 pub struct Batch<S> {
-    /// Samples in the batch.
+    /// Samples in the batch, of each shard.
     pub rows: usize,
-    /// One entry per field of the schema, in its order.
+    /// One entry per field of the schema, in its order; those of the next shard after them.
     pub fields: Vec<FieldData<S>>,
     /// Global position after this batch: what a checkpoint taken now holds.
     pub position_after: u64,

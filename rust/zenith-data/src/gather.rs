@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::FieldData;
 use crate::dataset::Dataset;
+use crate::deliver::{BadValue, Conversion, Delivery};
 use crate::error::Place;
 use crate::memory::{BatchMemory, room};
 use crate::rows::{Chunk, RowLayout, RowPool, Rows, Slot};
@@ -101,20 +102,24 @@ pub fn gather<M: BatchMemory>(
         }
         made.push(slab);
     }
-    gather_others(layout, found, memory, made)
+    gather_others(layout, &Delivery::default(), found, memory, &mut made.into_iter(), place)
 }
 
-/// As `gather`; `made` has the fields that transforms made, in order.
+/// As `gather`, with the types of `delivery`; `made` has the fields that transforms made, in order.
 pub(crate) fn gather_others<M: BatchMemory>(
     layout: &RowLayout,
+    delivery: &Delivery,
     found: &[RowRef<'_>],
     memory: &M,
-    made: Vec<M::Slab>,
+    made: &mut impl Iterator<Item = M::Slab>,
+    place: impl Fn(usize, usize) -> Place,
 ) -> Result<Vec<FieldData<M::Slab>>> {
-    let mut made = made.into_iter();
     let mut fields = Vec::with_capacity(layout.slots().len());
     for (field, slot) in layout.slots().iter().enumerate() {
-        let dense = |width: usize| memory.field(field, found.len(), width * found.len()).map(FieldData::Dense);
+        let dense = |width: usize| {
+            let width = delivery.of(field).map_or(width, Conversion::width);
+            memory.field(field, found.len(), width * found.len()).map(FieldData::Dense)
+        };
         fields.push(match slot {
             Slot::Dense { width, .. } => dense(*width)?,
             Slot::Widened { elements, .. } => dense(8 * elements)?,
@@ -122,15 +127,22 @@ pub(crate) fn gather_others<M: BatchMemory>(
             Slot::Made { .. } => FieldData::Dense(made.next().ok_or_else(|| Error::internal("a field was not made"))?),
         });
     }
-    copy_dense(found, layout, memory, &mut fields);
+    copy_dense(found, layout, delivery, memory, &mut fields)
+        .map_err(|(field, bad)| bad.error(place(bad.row, field)))?;
     Ok(fields)
 }
 
-/// While one tile is copied, the next one is on its way into the cache.
-fn copy_dense<M: BatchMemory>(found: &[RowRef<'_>], layout: &RowLayout, memory: &M, fields: &mut [FieldData<M::Slab>]) {
+/// While one tile is copied, the next one is on its way into the cache. Errors: a value of a field that does not fit.
+fn copy_dense<M: BatchMemory>(
+    found: &[RowRef<'_>],
+    layout: &RowLayout,
+    delivery: &Delivery,
+    memory: &M,
+    fields: &mut [FieldData<M::Slab>],
+) -> std::result::Result<(), (usize, BadValue)> {
     let stride = layout.stride();
     if stride == 0 {
-        return;
+        return Ok(());
     }
     let mut following = found.chunks(TILE_ROWS);
     let mut next_tile: Tile<'_> = [&[]; TILE_ROWS];
@@ -139,9 +151,14 @@ fn copy_dense<M: BatchMemory>(found: &[RowRef<'_>], layout: &RowLayout, memory: 
         let tile = next_tile;
         look_ahead(following.next(), stride, memory, &mut next_tile);
         let tile = &tile[..part.len()];
-        for (slot, field) in layout.slots().iter().zip(fields.iter_mut()) {
+        for (index, (slot, field)) in layout.slots().iter().zip(fields.iter_mut()).enumerate() {
             let FieldData::Dense(slab) = field else { continue };
             let into = slab.as_mut();
+            if let Some(conversion) = delivery.of(index) {
+                let copied = conversion.copy(tile, tile_of(into, number, conversion.width(), part));
+                copied.map_err(|bad| (index, bad.after(number * TILE_ROWS)))?;
+                continue;
+            }
             match *slot {
                 Slot::Dense { offset, width } => copy_field(tile, offset, width, tile_of(into, number, width, part)),
                 Slot::Widened { offset, elements, from, boundary } => {
@@ -155,6 +172,7 @@ fn copy_dense<M: BatchMemory>(found: &[RowRef<'_>], layout: &RowLayout, memory: 
             }
         }
     }
+    Ok(())
 }
 
 /// Finds the rows of a tile and asks for them.

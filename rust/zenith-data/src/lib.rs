@@ -10,6 +10,7 @@ pub mod field;
 pub mod plan;
 
 pub mod dataset;
+pub mod deliver;
 pub mod format;
 pub mod rows;
 pub mod view;

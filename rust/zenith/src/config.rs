@@ -1,9 +1,11 @@
 //! The options of a loader, defined once: Python's keywords, their defaults and their checks come from here.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use zenith_data::pipeline::OnError;
-use zenith_data::plan::Tail;
-use zenith_data::{Error, Result};
+use zenith_data::plan::{Shards, Tail};
+use zenith_data::{DType, Error, Result};
 
 /// What to do with the samples that do not fill a global batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +13,8 @@ use zenith_data::{Error, Result};
 pub enum TailPolicy {
     /// Repeat the epoch's first samples so that all ranks get equally many.
     Pad,
+    /// Repeat the epoch's first samples so that the last batch is as large as the others.
+    Fill,
     /// Hand out what there is; ranks may differ by one sample.
     Uneven,
 }
@@ -19,7 +23,7 @@ pub enum TailPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
-    /// Samples in a batch, per rank; at least 1.
+    /// Samples in a batch, per rank or shard; at least 1.
     pub batch_size: u64,
     /// Shuffle every epoch anew; `false` is file order.
     pub shuffle: bool,
@@ -41,8 +45,14 @@ pub struct LoaderConfig {
     pub tail: Option<TailPolicy>,
     /// This process's place among those that share the epoch.
     pub rank: u64,
-    /// Processes that share the epoch; at least 1.
+    /// Processes that share the epoch, or shards of it; at least 1.
     pub world_size: u64,
+    /// The shards that this process reads where it feeds several devices, of which each has its own rows: in place of
+    /// `rank`, each below `world_size`. A batch then has the fields of each shard by themselves.
+    pub shards: Option<Vec<u64>>,
+    /// Element types in which fields are delivered, by name, where they are not the dataset's. To integers values must fit
+    /// exactly; to floats they are rounded, and finite ones must stay finite.
+    pub dtypes: BTreeMap<String, DType>,
     /// What to do with a block that cannot be read.
     pub on_error: OnError,
     /// Samples that may be skipped in an epoch (from where this iterator began) before it raises after all; no bound when
@@ -69,6 +79,8 @@ impl Default for LoaderConfig {
             tail: None,
             rank: 0,
             world_size: 1,
+            shards: None,
+            dtypes: BTreeMap::new(),
             on_error: OnError::Raise,
             max_bad_samples: None,
             quarantine_path: None,
@@ -129,6 +141,7 @@ impl LoaderConfig {
             let message = format!("rank must be below world_size {}, got {}", self.world_size, self.rank);
             return Err(Error::invalid(message));
         }
+        self.resolved_shards()?;
         if self.num_workers > 1024 {
             return Err(Error::invalid(format!("num_workers must be at most 1024, got {}", self.num_workers)));
         }
@@ -148,12 +161,21 @@ impl LoaderConfig {
         }
     }
 
+    /// The shards as the plan knows them. Errors: one that does not exist, or none.
+    pub fn resolved_shards(&self) -> Result<Shards> {
+        match &self.shards {
+            Some(own) => Shards::new(self.world_size, own),
+            None => Shards::of_rank(self.rank, self.world_size),
+        }
+    }
+
     /// The tail as the plan knows it.
     pub fn resolved_tail(&self) -> Tail {
         match (self.drop_last, self.tail) {
             (true, _) => Tail::DropLast,
             (false, Some(TailPolicy::Uneven)) => Tail::Uneven,
             (false, Some(TailPolicy::Pad)) => Tail::Pad,
+            (false, Some(TailPolicy::Fill)) => Tail::Fill,
             (false, None) if self.world_size > 1 => Tail::Pad,
             (false, None) => Tail::Uneven,
         }
@@ -173,5 +195,9 @@ mod tests {
         assert!(error.to_string().contains("batch_sise"), "{error}");
         let error = LoaderConfig::from_json(r#"{"batch_size": 0}"#).unwrap_err();
         assert!(error.to_string().contains("got 0"), "{error}");
+        let config = LoaderConfig::from_json(r#"{"world_size": 4, "shards": [3, 1], "tail": "fill"}"#).unwrap();
+        assert_eq!((config.resolved_shards().unwrap().own(), config.resolved_tail()), (&[1, 3][..], Tail::Fill));
+        let error = LoaderConfig::from_json(r#"{"world_size": 4, "shards": [4]}"#).unwrap_err();
+        assert!(error.to_string().contains("got 4"), "{error}");
     }
 }

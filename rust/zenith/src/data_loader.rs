@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zenith_data::state::State;
-use zenith_data::{Field, Result};
+use zenith_data::{Error, Field, Result};
 
 use crate::batch::Batch;
 use crate::config::LoaderConfig;
@@ -55,21 +55,25 @@ struct Place {
 }
 
 impl DataLoader {
-    /// Opens `source`. Errors: what opening finds wrong, options out of range.
+    /// Opens `source`. Errors: what opening finds wrong, options out of range, several shards (use [`Loader`], whose
+    /// batches keep them apart).
     pub fn new(source: DataSource, config: LoaderConfig) -> Result<Self> {
-        Ok(Self::at(Loader::new(source.open()?, config)?, Place::default()))
+        Self::at(Loader::new(source.open()?, config)?, Place::default())
     }
 
     /// Opens `source` to continue where `state` was taken, in its order, whatever the workers, the ranks or the size of
     /// batches. Errors: as of `new`; the state is of another dataset or of a newer engine.
     pub fn from_state(source: DataSource, config: LoaderConfig, state: &State) -> Result<Self> {
         let loader = Loader::from_state(source.open()?, config, state)?;
-        Ok(Self::at(loader, Place { epoch: state.epoch, position: state.position }))
+        Self::at(loader, Place { epoch: state.epoch, position: state.position })
     }
 
-    fn at(loader: Loader, place: Place) -> Self {
-        let fields = loader.dataset().dataset().schema().fields.clone().into();
-        Self { loader, fields, place: Mutex::new(place) }
+    fn at(loader: Loader, place: Place) -> Result<Self> {
+        if loader.config().resolved_shards()?.own().len() > 1 {
+            return Err(Error::invalid("a DataLoader reads one shard. Use Loader, whose batches keep several apart"));
+        }
+        let fields = loader.schema().fields.clone().into();
+        Ok(Self { loader, fields, place: Mutex::new(place) })
     }
 
     /// Where the loader stands after the batches that were handed out.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zenith_data::dataset::Block;
+use zenith_data::deliver::Delivery;
 use zenith_data::memory::BatchMemory;
 use zenith_data::pipeline::{Job, Limits, Next, Pipeline, Quarantine, Snapshot};
 use zenith_data::plan::{self, Epoch, Order, Plan};
 use zenith_data::rows::RowPool;
 use zenith_data::state::{STATE_VERSION, State};
-use zenith_data::{Error, ErrorKind, Result};
+use zenith_data::{Error, ErrorKind, Result, Schema};
 use zenith_host::fork;
 use zenith_host::idle::capacity_for;
 use zenith_io::TimedReads;
@@ -38,6 +39,8 @@ pub struct Loader {
     window: u64,
     memory: HostMemory,
     row_pool: Arc<RowPool>,
+    delivery: Delivery,
+    schema: Schema,
 }
 
 impl Loader {
@@ -60,12 +63,16 @@ impl Loader {
     }
 
     fn with_order(dataset: Arc<OpenDataset>, config: LoaderConfig, lanes: u32, window: u64) -> Result<Self> {
-        let idle_bytes = config.prefetch_bytes.max(IDLE_BATCHES * batch_bytes(&dataset, config.batch_size));
+        let own = dataset.dataset().schema();
+        let delivery = Delivery::new(own, dataset.dataset().layout().slots(), &config.dtypes)?;
+        let schema = delivery.schema(own);
+        let shards = config.resolved_shards()?.own().len() as u64;
+        let idle_bytes = config.prefetch_bytes.max(IDLE_BATCHES * shards * batch_bytes(&schema, config.batch_size));
         let memory = HostMemory::new(usize::try_from(idle_bytes).unwrap_or(usize::MAX));
         // Every chunk is kept until the loader goes: there are never more than were live at once, and memory that wanders
         // in and out of the allocator ends up in pieces.
         let row_pool = RowPool::new(usize::MAX);
-        Ok(Self { dataset, config, lanes, window, memory, row_pool })
+        Ok(Self { dataset, config, lanes, window, memory, row_pool, delivery, schema })
     }
 
     /// The options, with what a state replaced.
@@ -76,6 +83,11 @@ impl Loader {
     /// The dataset.
     pub fn dataset(&self) -> &Arc<OpenDataset> {
         &self.dataset
+    }
+
+    /// The fields of a sample as they are delivered.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// Lanes and window (in samples) of the order.
@@ -112,7 +124,7 @@ impl Loader {
     fn epoch_plan(&self, position: u64) -> Result<Epoch> {
         let config = &self.config;
         let tail = config.resolved_tail();
-        Epoch::new(self.dataset.len(), position, config.batch_size, config.world_size, config.rank, tail)
+        Epoch::of_shards(self.dataset.len(), position, config.batch_size, config.resolved_shards()?, tail)
     }
 
     /// The order of `epoch`.
@@ -186,6 +198,7 @@ impl Loader {
             clock: Arc::new(HostClock::default()),
             plan: Arc::new(self.plan(epoch)?),
             epoch: self.epoch_plan(position)?,
+            delivery: self.delivery.clone(),
             limits: Limits {
                 prefetch_bytes: config.prefetch_bytes,
                 prefetch_batches: config.prefetch_factor.map(|factor| factor * config.num_workers.max(1) as u64),
@@ -206,9 +219,9 @@ impl Loader {
 /// else come from the system each time, whose clearing of pages takes longer than writing them.
 const IDLE_BATCHES: u64 = 2;
 
-/// Bytes of the dense fields of a batch.
-fn batch_bytes(dataset: &OpenDataset, batch_size: u64) -> u64 {
-    let widths = dataset.dataset().schema().fields.iter().filter_map(|field| field.kind.width());
+/// Bytes of the dense fields of a batch of one shard.
+fn batch_bytes(schema: &Schema, batch_size: u64) -> u64 {
+    let widths = schema.fields.iter().filter_map(|field| field.kind.width());
     let slabs =
         widths.map(|width| capacity_for(width.saturating_mul(usize::try_from(batch_size).unwrap_or(usize::MAX))));
     slabs.map(|bytes| bytes as u64).fold(0, u64::saturating_add)

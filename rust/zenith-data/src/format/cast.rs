@@ -163,6 +163,43 @@ pub fn cast_append(bytes: &[u8], from: DType, to: DType, out: &mut Values) -> Re
     from!(Bool Truth; U8 u8; I8 i8; U16 u16; I16 i16; U32 u32; I32 i32; U64 u64; I64 i64; F16 f16; BF16 bf16; F32 f32; F64 f64)
 }
 
+/// Converts values of one type to as many of another; the two slices have room for equally many.
+pub type Cast = fn(&[u8], &mut [u8]) -> Result<(), Misfit>;
+
+/// How values of type `from` become ones of type `to`. Finite numbers that would become infinite are misfits.
+pub fn cast(from: DType, to: DType) -> Cast {
+    macro_rules! to {
+        ($a:ty, $( $dtype:ident $b:ty );* ) => {
+            match to { $( DType::$dtype => cast_into::<$a, $b>, )* }
+        };
+    }
+    macro_rules! from {
+        ($( $dtype:ident $a:ty );* ) => {
+            match from {
+                $( DType::$dtype => to!($a, Bool Truth; U8 u8; I8 i8; U16 u16; I16 i16; U32 u32; I32 i32; U64 u64; I64 i64;
+                    F16 f16; BF16 bf16; F32 f32; F64 f64), )*
+            }
+        };
+    }
+    from!(Bool Truth; U8 u8; I8 i8; U16 u16; I16 i16; U32 u32; I32 i32; U64 u64; I64 i64; F16 f16; BF16 bf16; F32 f32; F64 f64)
+}
+
+fn cast_into<A, B>(values: &[u8], into: &mut [u8]) -> Result<(), Misfit>
+where
+    A: Pod + CastTo<B> + Finite + std::fmt::Debug,
+    B: Pod + Finite,
+{
+    let pairs = values.chunks_exact(size_of::<A>()).zip(into.chunks_exact_mut(size_of::<B>()));
+    for (index, (from, target)) in pairs.enumerate() {
+        let value: A = bytemuck::pod_read_unaligned(from);
+        match value.cast_to() {
+            Some(cast) if cast.is_finite() || !value.is_finite() => target.copy_from_slice(bytemuck::bytes_of(&cast)),
+            _ => return Err(Misfit { index, value: format!("{value:?}") }),
+        }
+    }
+    Ok(())
+}
+
 /// The bits of one number in type `to`, if it fits.
 pub fn scalar_bits(bytes: &[u8], from: DType, to: DType) -> Option<u64> {
     let mut out = Values::new(to.width());
@@ -203,6 +240,27 @@ impl std::fmt::Debug for Truth {
         (self.0 != 0).fmt(out)
     }
 }
+
+/// Whether a number is one: floats may also be infinite or no number.
+trait Finite: Copy {
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        true
+    }
+}
+
+macro_rules! finite {
+    ($( $integer:ty ),*; $( $float:ty ),*) => {
+        $( impl Finite for $integer {} )*
+        $( impl Finite for $float {
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                <$float>::is_finite(self)
+            }
+        } )*
+    };
+}
+finite!(Truth, u8, i8, u16, i16, u32, i32, u64, i64; f16, bf16, f32, f64);
 
 /// Conversion that fails rather than lose an integer's value.
 trait CastTo<B> {
@@ -338,6 +396,25 @@ mod tests {
         );
         assert_eq!(cast(DType::U8, DType::Bool, &[0, 1]).unwrap(), Values::W1(vec![0, 1]));
         assert!(cast(DType::U8, DType::Bool, &[2]).is_err());
+    }
+
+    #[test]
+    fn rows_are_cast_as_columns_are_but_for_numbers_that_become_infinite() {
+        let ints = [3i64, -5, 70_000];
+        let bytes: &[u8] = bytemuck::cast_slice(&ints);
+        for (from, to) in [(DType::I64, DType::I32), (DType::I64, DType::BF16), (DType::I64, DType::I64)] {
+            let mut into = vec![0; 3 * to.width()];
+            super::cast(from, to)(bytes, &mut into).unwrap();
+            assert_eq!(into, cast(from, to, bytes).unwrap().bytes());
+        }
+        let error = super::cast(DType::I64, DType::I16)(bytes, &mut [0; 6]).unwrap_err();
+        assert_eq!(error, Misfit { index: 2, value: "70000".into() });
+        let mut into = [0; 16];
+        let doubles = [f64::NAN, f64::INFINITY, 1.0 + f64::EPSILON, 1e39];
+        let error = super::cast(DType::F64, DType::F32)(bytemuck::cast_slice(&doubles), &mut into).unwrap_err();
+        assert_eq!(error, Misfit { index: 3, value: "1e39".into() });
+        let singles: &[f32] = bytemuck::cast_slice(&into);
+        assert!(singles[0].is_nan() && singles[1..3] == [f32::INFINITY, 1.0]);
     }
 
     #[test]

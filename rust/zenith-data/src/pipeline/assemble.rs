@@ -4,7 +4,8 @@ use super::Shared;
 use super::bad_blocks::Losses;
 use super::coordinator::BlockView;
 use super::making::Making;
-use crate::batch::Batch;
+use crate::batch::{Batch, FieldData};
+use crate::error::Place;
 use crate::gather::{RowRef, gather_others};
 use crate::memory::BatchMemory;
 use crate::plan::SampleRef;
@@ -38,8 +39,34 @@ pub(crate) fn assemble<M: BatchMemory>(shared: &Shared<M>, ticket: u64, scratch:
         drop(found);
         return Making::new(shared, ticket, scratch.clone(), views, rows).map(Assembled::InParts);
     }
-    let fields = gather_others(&shared.layout, &found, &shared.job.memory, Vec::new())?;
-    Ok(Assembled::Whole(Batch { rows: found.len(), fields, position_after: epoch.position_after(ticket) }, losses))
+    let located = || scratch.located(&views);
+    let (rows, fields) = gather_shards(shared, &found, located, Vec::new())?;
+    Ok(Assembled::Whole(Batch { rows, fields, position_after: epoch.position_after(ticket) }, losses))
+}
+
+/// The samples of each shard, and their fields shard by shard. `made` has what transforms made, in the same order; `located`
+/// says which samples `found` are.
+pub(crate) fn gather_shards<M: BatchMemory>(
+    shared: &Shared<M>,
+    found: &[RowRef<'_>],
+    located: impl Fn() -> Vec<SampleRef>,
+    made: Vec<M::Slab>,
+) -> Result<(usize, Vec<FieldData<M::Slab>>)> {
+    let job = &shared.job;
+    let shards = job.epoch.shards().own().len();
+    let rows = found.len() / shards;
+    let mut made = made.into_iter();
+    let mut fields = Vec::with_capacity(shards * shared.layout.slots().len());
+    for shard in 0..shards {
+        let first = shard * rows;
+        let place = |row: usize, field: usize| match located().get(first + row) {
+            Some(sample) => job.dataset.place(sample.block as usize, u64::from(sample.row), field),
+            None => Place::default(),
+        };
+        let part = &found[first..first + rows];
+        fields.extend(gather_others(&shared.layout, &job.delivery, part, &job.memory, &mut made, place)?);
+    }
+    Ok((rows, fields))
 }
 
 impl Scratch {

@@ -6,14 +6,15 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
-use super::assemble::Scratch;
+use super::assemble::{Scratch, gather_shards};
 use super::bad_blocks::Losses;
 use super::coordinator::BlockView;
 use super::worker::caught;
 use crate::batch::Batch;
-use crate::gather::{RowRef, gather_others};
+use crate::gather::RowRef;
 use crate::memory::BatchMemory;
 use crate::plan::SampleRef;
+use crate::rows::RowLayout;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of the values of one part: few, so that nobody waits long for the last one; one picture, or several small ones.
@@ -38,8 +39,9 @@ struct Progress<P> {
     failed: BTreeMap<usize, Failure>,
 }
 
-/// The values of some rows of one field.
+/// The values of some rows of one field of one shard.
 struct Part<P> {
+    shard: usize,
     field: usize,
     rows: Range<usize>,
     memory: P,
@@ -69,14 +71,18 @@ impl<P: AsMut<[u8]>> Making<P> {
         rows: usize,
     ) -> Result<Self> {
         let memory = &shared.job.memory;
+        let shards = shared.job.epoch.shards().own().len();
+        let rows = rows / shards;
         let mut todo = Vec::new();
-        for (field, width) in shared.layout.made() {
+        for (shard, (field, width)) in (0..shards).flat_map(|shard| shared.layout.made().map(move |made| (shard, made)))
+        {
             let slab = memory.field(field, rows, width * rows)?;
             let count = (PART_BYTES_AIM / width.max(1)).clamp(1, PART_ROWS_MAX);
             let pieces = memory.cut(slab, count * width).into_iter().enumerate();
-            let part = |(number, memory)| {
+            let part = |(number, memory): (usize, P)| {
                 let first = number * count;
-                Part { field, rows: first..(first + count).min(rows), memory }
+                let rows = shard * rows + first..shard * rows + (first + count).min(rows);
+                Part { shard, field, rows, memory }
             };
             todo.extend(pieces.map(part));
         }
@@ -193,25 +199,26 @@ impl<P: AsMut<[u8]>> Making<P> {
             }
             bad.push(row);
         }
-        let keeps_places = shared.job.epoch.world() > 1;
-        let rows = if keeps_places { replaced(found.len(), &bad, &losses)? } else { left(found.len(), &bad) };
-        done.sort_by_key(|part| (part.field, part.rows.start));
+        let epoch = &shared.job.epoch;
+        let shards = epoch.shards().own().len();
+        let rows = if epoch.world() > 1 { replaced(found.len(), &bad, &losses)? } else { left(found.len(), &bad) };
+        done.sort_by_key(|part| (part.shard, part.field, part.rows.start));
         let mut parts = done.into_iter().peekable();
         let mut made = Vec::new();
-        for (field, width) in shared.layout.made() {
+        for (shard, (field, _)) in (0..shards).flat_map(|shard| shared.layout.made().map(move |made| (shard, made))) {
             let mut pieces = Vec::new();
-            while let Some(part) = parts.next_if(|part| part.field == field) {
+            while let Some(part) = parts.next_if(|part| (part.shard, part.field) == (shard, field)) {
                 pieces.push(part.memory);
             }
-            let slab = memory.join(pieces)?;
-            made.push(if bad.is_empty() { slab } else { picked(memory, field, &slab, width, &rows)? });
+            made.push(memory.join(pieces)?);
         }
         if !bad.is_empty() {
+            made = picked(memory, &shared.layout, &made, shards, found.len() / shards, &rows)?;
             found = rows.iter().map(|&row| found[row]).collect();
         }
-        let fields = gather_others(&shared.layout, &found, memory, made)?;
-        let position_after = shared.job.epoch.position_after(self.ticket);
-        Ok((Batch { rows: found.len(), fields, position_after }, losses))
+        let located = || rows.iter().map(|&row| self.samples[row]).collect();
+        let (rows, fields) = gather_shards(shared, &found, located, made)?;
+        Ok((Batch { rows, fields, position_after: epoch.position_after(self.ticket) }, losses))
     }
 }
 
@@ -244,11 +251,28 @@ fn replaced(count: usize, bad: &[usize], losses: &Losses) -> Result<Vec<usize>> 
         .collect())
 }
 
-/// A slab of `rows` of `slab`.
-fn picked<M: BatchMemory>(memory: &M, field: usize, slab: &M::Slab, width: usize, rows: &[usize]) -> Result<M::Slab> {
-    let mut others = memory.field(field, rows.len(), width * rows.len())?;
-    for (&row, into) in rows.iter().zip(others.as_mut().chunks_exact_mut(width.max(1))) {
-        into.copy_from_slice(&slab.as_ref()[row * width..(row + 1) * width]);
+/// The made fields of `rows`, shard by shard; `slabs` has those of all rows, `count` to a shard.
+fn picked<M: BatchMemory>(
+    memory: &M,
+    layout: &RowLayout,
+    slabs: &[M::Slab],
+    shards: usize,
+    count: usize,
+    rows: &[usize],
+) -> Result<Vec<M::Slab>> {
+    let fields: Vec<(usize, usize)> = layout.made().collect();
+    let rows_of_shard = rows.len() / shards;
+    let mut picked = Vec::with_capacity(slabs.len());
+    for shard in 0..shards {
+        let rows = &rows[shard * rows_of_shard..(shard + 1) * rows_of_shard];
+        for (place, &(field, width)) in fields.iter().enumerate() {
+            let mut others = memory.field(field, rows.len(), width * rows.len())?;
+            for (&row, into) in rows.iter().zip(others.as_mut().chunks_exact_mut(width.max(1))) {
+                let (from, row) = (&slabs[row / count * fields.len() + place], row % count);
+                into.copy_from_slice(&from.as_ref()[row * width..(row + 1) * width]);
+            }
+            picked.push(others);
+        }
     }
-    Ok(others)
+    Ok(picked)
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::batch::FieldData;
 use crate::dataset::Block;
 use crate::field::{DType, Field, FieldKind, Schema};
-use crate::plan::{Order, SampleRef, Tail};
+use crate::plan::{Order, SampleRef, Shards, Tail};
 use crate::rows::{Column, Rows, Slot};
 use crate::storage::{Range, Source};
 use crate::testing::{FaultyMemory, MemoryStorage};
@@ -150,15 +150,24 @@ struct Case {
     on_error: OnError,
     workers: usize,
     world: u64,
+    shards: Vec<u64>,
     quarantine: Option<Arc<Listed>>,
 }
 
 impl Case {
     fn new(refused: &[u64], on_error: OnError, workers: usize) -> Self {
-        Self { refused: refused.to_vec(), panics: false, on_error, workers, world: 1, quarantine: None }
+        Self {
+            refused: refused.to_vec(),
+            panics: false,
+            on_error,
+            workers,
+            world: 1,
+            shards: vec![0],
+            quarantine: None,
+        }
     }
 
-    /// The numbers of each batch of rank 0, or the error that came in place of one: whether encoded values are kept or read again.
+    /// The numbers of each batch, those of one shard after those of another, or the error that came in place of one: whether encoded values are kept or read again.
     fn epoch(&self) -> Vec<Result<Vec<u64>>> {
         let (kept, again) = (self.run(false), self.run(true));
         let texts = |found: &[Result<Vec<u64>>]| {
@@ -184,13 +193,16 @@ impl Case {
         };
         let sizes: Vec<u64> = dataset.blocks.iter().map(|block| block.rows).collect();
         let order = Order { seed: 0, epoch: 0, lanes: 1, window: 1, shuffle: false };
+        let shards = Shards::new(self.world, &self.shards).unwrap();
+        let tail = if self.shards.len() > 1 { Tail::Pad } else { Tail::Uneven };
         let job = Job {
             storage: Arc::new(storage),
             dataset: Arc::new(dataset),
             memory: FaultyMemory::new(usize::MAX),
             clock: Arc::new(Still),
             plan: Arc::new(Plan::new(&sizes, &order).unwrap()),
-            epoch: Epoch::new(COUNT, 0, BATCH, self.world, 0, Tail::Uneven).unwrap(),
+            epoch: Epoch::of_shards(COUNT, 0, BATCH, shards, tail).unwrap(),
+            delivery: Delivery::default(),
             limits: Limits {
                 prefetch_bytes: 100,
                 prefetch_batches: None,
@@ -219,11 +231,15 @@ impl Case {
 
 /// The numbers of a batch, whose fields must agree.
 fn numbers(batch: &Batch<Vec<u8>>) -> Vec<u64> {
-    let [FieldData::Dense(pairs), FieldData::Dense(plain)] = &batch.fields[..] else { panic!("two dense fields") };
+    batch.fields.chunks(2).flat_map(|fields| numbers_of_shard(fields, batch.rows)).collect()
+}
+
+fn numbers_of_shard(fields: &[FieldData<Vec<u8>>], rows: usize) -> Vec<u64> {
+    let [FieldData::Dense(pairs), FieldData::Dense(plain)] = fields else { panic!("two dense fields") };
     let (plain, _) = plain.as_chunks::<8>();
-    assert_eq!((pairs.len() % batch.rows, plain.len()), (0, batch.rows));
+    assert_eq!((pairs.len() % rows, plain.len()), (0, rows));
     let read = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-    pairs.chunks(pairs.len() / batch.rows).zip(plain).for_each(|(pair, plain)| {
+    pairs.chunks(pairs.len() / rows).zip(plain).for_each(|(pair, plain)| {
         assert_eq!(read(&pair[..8]), read(plain));
         assert_eq!(read(&pair[8..16]), read(plain) ^ 0xabc);
     });
@@ -320,6 +336,31 @@ fn several_ranks_repeat_a_good_sample() {
     let whole: Vec<u64> = (0..2 * BATCH).collect();
     let found = Case { world: 2, ..Case::new(&whole, OnError::Skip, 2) }.epoch();
     assert!(found[0].as_ref().unwrap_err().message().contains("all samples of the batch"));
+}
+
+#[test]
+fn shards_of_one_process_are_made_apart_and_repeat_good_samples_of_any() {
+    for workers in [0, 2, 7] {
+        for bad in [&[][..], &[0, 50, 3 * BATCH + 2, 119]] {
+            let case = Case { world: 3, shards: vec![0, 2], ..Case::new(bad, OnError::Skip, workers) };
+            let found = case.epoch();
+            assert_eq!(found.len(), 3);
+            for (index, batch) in found.iter().enumerate() {
+                let first = index as u64 * 3 * BATCH;
+                let rows = BATCH.min((COUNT - first) / 3);
+                let mut expected: Vec<u64> =
+                    [0, 2].into_iter().flat_map(|shard| (0..rows).map(move |row| first + 3 * row + shard)).collect();
+                let mut good = *expected.iter().find(|number| !bad.contains(number)).unwrap();
+                for number in &mut expected {
+                    if !bad.contains(number) {
+                        good = *number;
+                    }
+                    *number = good;
+                }
+                assert_eq!(batch.as_ref().unwrap(), &expected, "{workers} workers, batch {index}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub use stats::{Snapshot, Stats};
 
 use crate::batch::Batch;
 use crate::dataset::Dataset;
+use crate::deliver::Delivery;
 use crate::memory::BatchMemory;
 use crate::plan::{Epoch, Plan};
 use crate::rows::{RowLayout, RowPool};
@@ -51,6 +52,8 @@ pub struct Job<M> {
     pub clock: Arc<dyn Clock>,
     pub plan: Arc<Plan>,
     pub epoch: Epoch,
+    /// Types in which fields are delivered that are others than the dataset's.
+    pub delivery: Delivery,
     pub limits: Limits,
     /// Decode threads; 0 decodes in the thread that asks for batches.
     pub workers: usize,
@@ -187,7 +190,7 @@ impl<M: BatchMemory> Pipeline<M> {
         let layout = Arc::new(job.dataset.layout());
         let workers = job.workers;
         let hands = workers.min(job.cores).max(1) as u64;
-        let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch, job.limits, hands);
+        let coordinator = Coordinator::new(&job.dataset, &layout, &job.plan, job.epoch.clone(), job.limits, hands);
         let turns = Turns::new(job.cores);
         let shared = Arc::new(Shared {
             job,

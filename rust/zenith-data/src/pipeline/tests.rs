@@ -34,6 +34,7 @@ fn epoch(read_fails: usize, slab_fails: usize, on_error: OnError, workers: usize
         clock: Arc::new(Still),
         plan: Arc::new(Plan::new(&SIZES, &order).unwrap()),
         epoch: Epoch::new(count, 0, BATCH, 1, 0, Tail::Uneven).unwrap(),
+        delivery: Delivery::default(),
         limits: Limits {
             prefetch_bytes: 1000,
             prefetch_batches: None,

@@ -109,7 +109,8 @@ fn help<M: BatchMemory>(shared: &Shared<M>, making: &Making<M::Piece>) {
 
 fn hand_in<M: BatchMemory>(shared: &Shared<M>, ticket: u64, outcome: Result<(Batch<M::Slab>, Losses)>) {
     if let Ok((batch, _)) = &outcome {
-        shared.stats.samples.fetch_add(batch.rows as u64, Ordering::Relaxed);
+        let samples = batch.rows * shared.job.epoch.shards().own().len();
+        shared.stats.samples.fetch_add(samples as u64, Ordering::Relaxed);
         shared.stats.batches.fetch_add(1, Ordering::Relaxed);
     }
     let garbage = shared.lock().on_assembled(ticket, outcome);

@@ -13,6 +13,7 @@ pub mod choose;
 pub mod epoch;
 pub mod permute;
 pub mod schedule;
+pub mod shards;
 
 mod key;
 mod lanes;
@@ -27,6 +28,7 @@ pub use choose::{ChosenOrder, choose_order};
 pub use epoch::{BatchPlan, Epoch, Tail};
 pub use permute::Permutation;
 pub use schedule::{BlockUse, Release, Schedule};
+pub use shards::Shards;
 
 use crate::{Error, Result};
 pub(crate) use key::{Purpose, absorb, epoch_key, mix};

@@ -1,6 +1,6 @@
-//! When a rank needs which block, and when it needs which of its rows no longer.
+//! When a process needs which block, and when it needs which of its rows no longer.
 //!
-//! Evaluated lazily: memory is O(lanes) whatever the length of the epoch. Each lane of the rank walks through its
+//! Evaluated lazily: memory is O(lanes) whatever the length of the epoch. Each lane that the process reads walks through its
 //! blocks; a small heap merges the lanes by position. A block that several lanes share is one use, told by the lane
 //! that wants it first.
 
@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use super::Plan;
 use super::lanes::Lane;
+use super::{Plan, Shards};
 
 /// Windows are merged until a release is at least this part of its block: a use has about this many releases at most,
 /// and one or two more for each lane that shares the block.
@@ -18,38 +18,37 @@ const RELEASES_PER_BLOCK: u64 = 64;
 /// File order has no windows; its rows are released in pieces of at least this many.
 const FILE_ORDER_RELEASE_ROWS: u64 = 8192;
 
-/// One block that a rank needs.
+/// One block that a process needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockUse {
     pub block: u32,
-    /// The rank's earliest position at which it may need a row of the block.
+    /// The process's earliest position at which it may need a row of the block.
     pub first: u64,
     /// Every row of the block, in the order in which they become free.
     pub releases: Vec<Release>,
 }
 
-/// Rows of a block that the rank never needs again once every position below `after` has been delivered.
+/// Rows of a block that the process never needs again once every position below `after` has been delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     pub rows: Range<u32>,
     pub after: u64,
 }
 
-/// The uses of one rank in the order of `first`; no block twice, but for repeated positions at the end.
+/// The uses of one process in the order of `first`; no block twice, but for repeated positions at the end.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     plan: Plan,
     from: u64,
-    rank: u64,
-    world: u64,
-    /// In every lane the rank's offsets are congruent modulo this.
+    shards: Shards,
+    /// In every lane the offsets of one shard are congruent modulo this.
     turn: u64,
-    /// For every lane the rank's smallest offset, or `None` if it reads nothing there.
-    residues: Vec<Option<u64>>,
+    /// For every lane the smallest offset of each shard that reads of it; empty if none does.
+    residues: Vec<Vec<u64>>,
     heap: BinaryHeap<Reverse<Wish>>,
     /// The uses of a plan in a given order, which has no lanes.
     given: std::vec::IntoIter<BlockUse>,
-    /// The rank's repeated positions that are still to be told.
+    /// The process's repeated positions that are still to be told.
     repeated: Range<u64>,
 }
 
@@ -71,16 +70,11 @@ struct Part {
 }
 
 impl Plan {
-    /// What `rank` of `world` needs for the positions from `from` to the end of the epoch. To stop earlier, stop at
-    /// the first use whose `first` is not below the end.
-    pub fn schedule(&self, from: u64, rank: u64, world: u64) -> Schedule {
-        self.schedule_to(from, self.len(), rank, world)
-    }
-
-    /// The same, with the positions from `len` to `end` that padding repeats: each is a late use of its own, with
-    /// `first` ≥ `len`, that holds one row.
-    pub fn schedule_to(&self, from: u64, end: u64, rank: u64, world: u64) -> Schedule {
-        Schedule::new(self.clone(), from, end, rank, world.max(1))
+    /// What a process with these shards needs for the positions from `from` to `end`. Those from `len` on are what padding
+    /// repeats: each is a late use of its own, with `first` ≥ `len`, that holds one row. To stop before the end of the epoch,
+    /// stop at the first use whose `first` is not below the end.
+    pub fn schedule(&self, from: u64, end: u64, shards: &Shards) -> Schedule {
+        Schedule::new(self.clone(), from, end, shards.simplest())
     }
 
     /// Whether `rank` of `world` reads anything of a lane: whether some j ≡ lane (mod lanes) has j ≡ rank (mod world).
@@ -94,14 +88,15 @@ fn common_divisor(lanes: u64, world: u64) -> u64 {
     1 << world.trailing_zeros().min(lanes.trailing_zeros())
 }
 
-/// Every block that the rank needs, from its first position to its last.
-fn uses_in_given_order(plan: &Plan, given: &[u64], from: u64, rank: u64, world: u64) -> Vec<BlockUse> {
+/// Every block that the process needs, from its first position to its last.
+fn uses_in_given_order(plan: &Plan, given: &[u64], from: u64, shards: &Shards) -> Vec<BlockUse> {
     let mut spans: Vec<Option<(u64, u64)>> = vec![None; plan.sequence.blocks().len()];
-    let first = from + (rank % world + world - from % world) % world;
-    for position in (first..given.len() as u64).step_by(world as usize) {
-        let index = plan.sequence.index_at(given[position as usize]);
-        let (first, _) = spans[index].unwrap_or((position, position));
-        spans[index] = Some((first, position));
+    for &shard in shards.own() {
+        for position in (shards.first_of(shard, from)..given.len() as u64).step_by(shards.world() as usize) {
+            let index = plan.sequence.index_at(given[position as usize]);
+            let (first, last) = spans[index].unwrap_or((position, position));
+            spans[index] = Some((first.min(position), last.max(position)));
+        }
     }
     let use_of = |(index, span): (usize, &Option<(u64, u64)>)| {
         let (first, last) = (*span)?;
@@ -115,24 +110,25 @@ fn uses_in_given_order(plan: &Plan, given: &[u64], from: u64, rank: u64, world: 
 }
 
 impl Schedule {
-    fn new(plan: Plan, from: u64, end: u64, rank: u64, world: u64) -> Self {
-        let lanes = plan.lanes.len() as u64;
+    fn new(plan: Plan, from: u64, end: u64, shards: Shards) -> Self {
+        let (lanes, world) = (plan.lanes.len() as u64, shards.world());
         let divisor = common_divisor(lanes, world);
         let turn = world / divisor;
-        // Offset i of lane l is the rank's if i·lanes + l ≡ rank (mod world); divided by gcd(lanes, world) the factor of i
+        // Offset i of lane l is the shard's if i·lanes + l ≡ shard (mod world); divided by gcd(lanes, world) the factor of i
         // has an inverse modulo `turn`.
         let factor = (lanes / divisor) % turn;
         let inverse = (0..turn).find(|inverse| (factor * inverse) % turn == 1 % turn).unwrap_or(0);
-        let residue = |lane: u64| {
-            let difference = (rank % world + world - lane % world) % world;
-            plan.reads_lane(lane, rank, world).then(|| (difference / divisor % turn) * inverse % turn)
+        let residue = |lane: u64, shard: u64| {
+            let difference = (shard + world - lane % world) % world;
+            plan.reads_lane(lane, shard, world).then(|| (difference / divisor % turn) * inverse % turn)
         };
-        let residues: Vec<_> = (0..lanes).map(residue).collect();
+        let of_lane = |lane| shards.own().iter().filter_map(|&shard| residue(lane, shard)).collect();
+        let residues: Vec<Vec<u64>> = (0..lanes).map(of_lane).collect();
         let repeated = if plan.is_empty() { 0..0 } else { plan.len().max(from)..end };
-        let given = plan.given.as_ref().map(|given| uses_in_given_order(&plan, given, from, rank, world));
+        let given = plan.given.as_ref().map(|given| uses_in_given_order(&plan, given, from, &shards));
         let is_given = given.is_some();
         let given = given.unwrap_or_default().into_iter();
-        let mut schedule = Self { plan, from, rank, world, turn, residues, heap: BinaryHeap::new(), given, repeated };
+        let mut schedule = Self { plan, from, shards, turn, residues, heap: BinaryHeap::new(), given, repeated };
         if is_given {
             return schedule;
         }
@@ -165,9 +161,12 @@ impl Schedule {
         offset * self.plan.lanes.len() as u64 + lane as u64
     }
 
-    /// Which offsets of the lane lie in the block, and when this rank first needs them; `None` if it never does.
+    /// Which offsets of the lane lie in the block, and when this process first needs them; `None` if it never does.
     fn part(&self, number: usize, index: usize) -> Option<Part> {
-        let residue = self.residues[number]?;
+        let residues = &self.residues[number];
+        if residues.is_empty() {
+            return None;
+        }
         let lane = self.lane(number);
         let (block, places) = (self.plan.sequence.span(index), lane.places());
         let shared = block.start.max(places.start)..block.end.min(places.end);
@@ -181,11 +180,12 @@ impl Schedule {
         }
         let start = lane.window(lane.window_at(offsets.start)).start.max(self.passed(number));
         let end = lane.window(lane.window_at(offsets.end - 1)).end;
-        let first = start + (residue + self.turn - start % self.turn) % self.turn;
+        let first_of = |residue: &u64| start + (residue + self.turn - start % self.turn) % self.turn;
+        let first = residues.iter().map(first_of).min()?;
         (first < end).then(|| Part { first: self.position(number, first), lane: number, offsets })
     }
 
-    /// Puts the lane's wish for the block `index`, or for the next after it that the rank needs, on the heap.
+    /// Puts the lane's wish for the block `index`, or for the next after it that the process needs, on the heap.
     fn push(&mut self, lane: usize, mut index: Option<usize>) {
         while let Some(at) = index {
             if let Some(part) = self.part(lane, at) {
@@ -199,7 +199,7 @@ impl Schedule {
     /// The block that the lane comes to after `index`.
     fn following(&self, number: usize, index: usize) -> Option<usize> {
         let (lane, block) = (self.lane(number), self.plan.sequence.span(index));
-        if self.residues[number].is_none() {
+        if self.residues[number].is_empty() {
             None
         } else if lane.backward {
             (block.start > lane.start).then(|| index - 1)
@@ -208,7 +208,7 @@ impl Schedule {
         }
     }
 
-    /// What each lane of this rank needs of the block.
+    /// What each lane of this process needs of the block.
     fn parts(&self, index: usize) -> Vec<Part> {
         let block = self.plan.sequence.span(index);
         let bits = self.plan.lane_bits;
@@ -263,10 +263,9 @@ impl Schedule {
         releases
     }
 
-    /// The next repeated position of this rank, as a use that holds the one row.
+    /// The next repeated position of this process, as a use that holds the one row.
     fn next_repeated(&mut self) -> Option<BlockUse> {
-        let start = self.repeated.start;
-        let position = start + (self.rank % self.world + self.world - start % self.world) % self.world;
+        let position = self.shards.first(self.repeated.start);
         if position >= self.repeated.end {
             return None;
         }

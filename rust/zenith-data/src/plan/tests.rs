@@ -21,7 +21,7 @@ fn order() -> impl Strategy<Value = Order> {
 }
 
 fn tail() -> impl Strategy<Value = Tail> {
-    prop_oneof![Just(Tail::DropLast), Just(Tail::Pad), Just(Tail::Uneven)]
+    prop_oneof![Just(Tail::DropLast), Just(Tail::Pad), Just(Tail::Fill), Just(Tail::Uneven)]
 }
 
 fn all(plan: &Plan) -> Vec<SampleRef> {
@@ -35,6 +35,10 @@ fn given_order(rows: &[u64], order: &Order) -> Plan {
     let given: Vec<u64> =
         all(&plan).iter().map(|sample| starts[sample.block as usize] + u64::from(sample.row)).collect();
     Plan::in_given_order(rows, order, given.into()).expect("valid")
+}
+
+fn rank_of(rank: u64, world: u64) -> Shards {
+    Shards::of_rank(rank, world).expect("valid")
 }
 
 fn positions(batch: BatchPlan, world: u64) -> impl Iterator<Item = u64> {
@@ -97,6 +101,7 @@ proptest! {
         let expected = match tail {
             Tail::DropLast => left / (batch_size * world) * batch_size * world,
             Tail::Pad => left.div_ceil(world) * world,
+            Tail::Fill => left.div_ceil(batch_size * world) * batch_size * world,
             Tail::Uneven => left,
         };
         prop_assert_eq!(seen.len() as u64, expected);
@@ -106,21 +111,23 @@ proptest! {
 
     #[test]
     fn a_schedule_has_every_row_when_it_is_needed(
-        rows in rows(), order in order(), given in prop::bool::weighted(0.2), world in 1_u64..18, rank in 0_u64..18,
-        from in 0_u64..400, batch_size in 1_u64..20,
+        rows in rows(), order in order(), given in prop::bool::weighted(0.2), world in 1_u64..18,
+        own in prop::collection::hash_set(0_u64..18, 1..5), from in 0_u64..400, batch_size in 1_u64..20,
     ) {
         let plan = if given { given_order(&rows, &order) } else { Plan::new(&rows, &order).expect("valid") };
-        let (rank, from) = (rank % world, from.min(plan.len()));
-        let epoch = Epoch::new(plan.len(), from, batch_size, world, rank, Tail::Pad).expect("valid");
-        let uses: Vec<_> = plan.schedule_to(from, epoch.end(), rank, world).collect();
+        let own: HashSet<u64> = own.into_iter().map(|shard| shard % world).collect();
+        let shards = Shards::new(world, &own.iter().copied().collect::<Vec<_>>()).expect("valid");
+        let from = from.min(plan.len());
+        let epoch = Epoch::of_shards(plan.len(), from, batch_size, shards.clone(), Tail::Pad).expect("valid");
+        let uses: Vec<_> = epoch.schedule(&plan).collect();
         prop_assert!(uses.is_sorted_by_key(|one| one.first));
         let regular: HashMap<_, _> =
             uses.iter().filter(|one| one.first < plan.len()).map(|one| (one.block, one)).collect();
         prop_assert_eq!(regular.len(), uses.iter().filter(|one| one.first < plan.len()).count(), "a block twice");
-        prop_assert_eq!(plan.schedule(from, rank, world).count(), regular.len());
+        prop_assert_eq!(plan.schedule(from, plan.len(), &shards).count(), regular.len());
         let late: HashMap<_, _> = uses.iter().filter(|one| one.first >= plan.len()).map(|one| (one.first, one)).collect();
         for one in &uses {
-            prop_assert!(one.first >= from && one.first % world == rank);
+            prop_assert!(one.first >= from && own.contains(&(one.first % world)));
             prop_assert!(one.releases.is_sorted_by_key(|release| release.after));
             let mut ranges: Vec<_> = one.releases.iter().map(|release| release.rows.clone()).collect();
             ranges.sort_unstable_by_key(|range| range.start);
@@ -128,7 +135,7 @@ proptest! {
             prop_assert_eq!(end.map(u64::from), Some(rows[one.block as usize]), "releases tile the block");
         }
         let mut needed = HashSet::new();
-        for position in (0..epoch.batches()).flat_map(|index| positions(epoch.batch(index), world)) {
+        for position in (from..epoch.end()).filter(|position| own.contains(&(position % world))) {
             let sample = plan.sample(position).expect("not empty");
             let one = if position < plan.len() { regular.get(&sample.block) } else { late.get(&position) };
             let Some(one) = one else { return Err(TestCaseError::fail(format!("no use for position {position}"))) };
@@ -151,7 +158,7 @@ proptest! {
         let plan = Plan::new(&rows, &order).expect("valid");
         let world = 1_u64 << bits.min(plan.lane_bits);
         let uses: Vec<u32> =
-            (0..world).flat_map(|rank| plan.schedule(0, rank, world).map(|one| one.block)).collect();
+            (0..world).flat_map(|rank| plan.schedule(0, plan.len(), &rank_of(rank, world)).map(|one| one.block)).collect();
         let distinct: HashSet<_> = uses.iter().copied().collect();
         prop_assert!(uses.len() - distinct.len() < world as usize);
     }
@@ -203,7 +210,7 @@ fn file_order_is_file_order() {
     let order = Order { seed: 1, epoch: 2, lanes: 3, window: 0, shuffle: false };
     let plan = Plan::new(&[2, 0, 20_000], &order).expect("lanes and window mean nothing");
     assert_eq!(plan.sample(2), Some(SampleRef { block: 2, row: 0 }));
-    let uses: Vec<_> = plan.schedule(1, 0, 1).collect();
+    let uses: Vec<_> = plan.schedule(1, plan.len(), &rank_of(0, 1)).collect();
     assert_eq!(uses.len(), 2);
     assert_eq!(
         uses[0],
@@ -310,5 +317,5 @@ fn held_rows(plan: &Plan) -> f64 {
     let held = |one: &BlockUse| -> f64 {
         one.releases.iter().map(|release| rows(release) * (release.after - one.first) as f64).sum()
     };
-    plan.schedule(0, 0, 1).map(|one| held(&one)).sum::<f64>() / plan.len() as f64
+    plan.schedule(0, plan.len(), &rank_of(0, 1)).map(|one| held(&one)).sum::<f64>() / plan.len() as f64
 }

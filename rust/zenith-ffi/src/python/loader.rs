@@ -78,7 +78,7 @@ impl Loader {
     #[pyo3(signature = (epoch, position, pin = false))]
     fn epoch(&self, py: Python<'_>, epoch: u64, position: u64, pin: bool) -> PyResult<Epoch> {
         call(py, "Loader.epoch", || {
-            let fields = self.loader.dataset().dataset().schema().fields.clone();
+            let fields = self.loader.schema().fields.clone();
             let memory = FieldMemory::new(self.loader.memory().clone(), &fields, pin);
             let source = Arc::new(EpochSource {
                 iter: self.loader.epoch_in(memory, epoch, position)?,
@@ -174,10 +174,11 @@ impl BatchSource for EpochSource {
     }
 }
 
-/// A dense field is one part; a varying one is two: int64 offsets `[rows + 1]` and its bytes.
+/// A dense field is one part; a varying one is two: int64 offsets `[rows + 1]` and its bytes. The fields of one shard come
+/// after those of another.
 fn parts(batch: Batch<FieldSlab>, fields: &[Field]) -> Result<Parts> {
     let mut parts = Parts::with_capacity(fields.len());
-    for (field, data) in fields.iter().zip(batch.fields) {
+    for (field, data) in fields.iter().cycle().zip(batch.fields) {
         match (data, &field.kind) {
             (FieldData::Dense(slab), FieldKind::Dense { dtype, shape }) => {
                 parts.push(slab.into(), batch.rows, shape, *dtype)?;

@@ -2,6 +2,7 @@
 
 mod arena;
 mod dataset;
+mod dlpack;
 mod errors;
 mod info;
 mod loader;
@@ -19,6 +20,8 @@ mod _engine {
     use super::arena::{ArenaReader, ArenaWriter, Loan, create_arena, lend};
     #[pymodule_export]
     use super::dataset::Dataset;
+    #[pymodule_export]
+    use super::dlpack::{Part, leases, next_parts};
     #[pymodule_export]
     use super::errors::take_error;
     #[pymodule_export]
