@@ -3,6 +3,7 @@
 mod arena;
 mod dataset;
 mod errors;
+mod feed;
 mod info;
 mod loader;
 mod numbers;
@@ -21,6 +22,8 @@ mod _engine {
     use super::dataset::Dataset;
     #[pymodule_export]
     use super::errors::take_error;
+    #[pymodule_export]
+    use super::feed::Feed;
     #[pymodule_export]
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]
