@@ -28,7 +28,7 @@ PLATFORM = (
 )
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The wheel cannot be had."""
 
 
@@ -38,7 +38,7 @@ def folder() -> Path:
     cache = Path(chosen) if chosen else Path.home() / ".cache"
     version = re.search(r"^jaxlib==(\S+) --hash=sha256:(\w+)", REQUIREMENT.read_text(), re.M)
     if version is None:
-        raise Unavailable(f"{REQUIREMENT} names no jaxlib with a hash")
+        raise UnavailableError(f"{REQUIREMENT} names no jaxlib with a hash")
     return cache / "zenith" / f"xla-headers-{version[1]}-{version[2][:16]}"
 
 
@@ -69,7 +69,7 @@ def download(into: Path) -> Path:
     wheels = list(into.glob("jaxlib-*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         said = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
-        raise Unavailable(
+        raise UnavailableError(
             f"the jaxlib that {REQUIREMENT.name} pins could not be downloaded: {said[0]}. Build once with a network (the headers "
             f"are then kept in {folder()}), or set ZENITH_BUILD_JAX=0 to leave zenith_jax's handlers out"
         )
@@ -86,11 +86,11 @@ def unpack(wheel: Path, into: Path) -> None:
                 with archive.open(name) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
     if not (into / "xla/ffi/api/ffi.h").is_file():
-        raise Unavailable(f"{wheel.name} has no XLA headers")
+        raise UnavailableError(f"{wheel.name} has no XLA headers")
 
 
 if __name__ == "__main__":
     try:
         print(headers())
-    except Unavailable as error:
+    except UnavailableError as error:
         sys.exit(f"error: {error}.")
