@@ -66,10 +66,6 @@ mod ffi {
         valid: usize,
         /// Where two u32 are written: the number of the next batch, its low half first.
         next: usize,
-        /// `void (*)(void* context, uint32_t kind, const uint8_t* text, size_t bytes)`: called once, from any thread, when all
-        /// is written (kind 0) or nothing will be.
-        complete: usize,
-        context: usize,
     }
 
     extern "Rust" {
@@ -106,11 +102,12 @@ mod ffi {
         /// `functions` must point to a `TensorFunctions` whose functions stay valid as long as the process lives.
         unsafe fn lend_tensor_functions(functions: *const u8);
 
-        /// Has a shard's rows of a batch written to `fields`, at once or later.
+        /// Waits for a batch and writes a shard's rows of it to `fields`. 0, or the number of the kind of error that
+        /// `take_error_text` has.
         ///
         /// # Safety
-        /// All addresses must be valid until the completion is called.
-        unsafe fn feed_request(request: &FeedRequest, fields: &[TensorView]);
+        /// All addresses must be valid during the call, and nobody else's.
+        unsafe fn feed_request(request: &FeedRequest, fields: &[TensorView]) -> u32;
 
         /// What the levels of pictures become.
         type Normalization;

@@ -77,10 +77,7 @@ impl Feed {
     /// Ends its thread and makes the number stale: programs that ask for it fail.
     fn close(&mut self, py: Python<'_>) {
         let (feed, registration) = (self.feed.take(), self.registration.take());
-        py.detach(|| {
-            drop(registration);
-            drop(feed);
-        });
+        py.detach(|| end(feed, registration));
     }
 }
 
@@ -90,11 +87,14 @@ impl Drop for Feed {
         if feed.is_none() {
             return;
         }
-        Python::attach(|py| {
-            py.detach(|| {
-                drop(registration);
-                drop(feed);
-            });
-        });
+        Python::attach(|py| py.detach(|| end(feed, registration)));
+    }
+}
+
+fn end(feed: Option<Arc<EngineFeed>>, registration: Option<FeedRegistration>) {
+    drop(registration);
+    // A program that waits has hold of it too.
+    if let Some(feed) = feed {
+        feed.close();
     }
 }

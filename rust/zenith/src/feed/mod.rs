@@ -1,9 +1,9 @@
 //! Batches for device programs that ask for them by number: a feed holds a window of ready batches and answers requests for the
 //! rows of a shard, in whichever order and from whichever thread they come.
 //!
-//! A request never blocks its thread: one that cannot be served at once is answered by the feed's own thread, which also
-//! pulls batches and looks for interrupts and stalls. Programs of several devices share few threads; one that
-//! blocked in a request could keep the device from running that everybody waits for.
+//! A request waits in its own thread, as a collective does, for it is there that the program goes on: what completes a request
+//! elsewhere runs the rest of that device's program, up to a collective that waits for requests not yet completed. The feed's
+//! own thread pulls batches and looks for interrupts and stalls, so that every wait ends.
 
 mod rounds;
 mod rows;
@@ -40,31 +40,23 @@ impl Supply for EpochIter {
     }
 }
 
-/// What a request wants done with its answer; called once, from any thread.
-pub trait Reply: Send + 'static {
-    /// The rows are there.
-    fn serve(self: Box<Self>, rows: Served<'_>);
-    /// There are none, and why.
-    fn fail(self: Box<Self>, error: &Error);
-}
-
 /// The answer to a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Served<'a> {
-    batch: Option<&'a Arranged>,
+#[derive(Debug, Clone)]
+pub struct Served {
+    batch: Option<Arc<Arranged>>,
     /// What was asked for.
     pub ask: Ask,
 }
 
-impl Served<'_> {
+impl Served {
     /// The shard's rows of a field; `None` past the end of the epoch, where zeros are to be served.
     pub fn field(&self, index: usize) -> Option<&[u8]> {
-        self.batch?.field(index, self.ask.shard)
+        self.batch.as_ref()?.field(index, self.ask.shard)
     }
 
     /// Rows of the whole batch, over all shards, that are samples; 0 past the end.
     pub fn valid(&self) -> usize {
-        self.batch.map_or(0, Arranged::valid)
+        self.batch.as_ref().map_or(0, |batch| batch.valid())
     }
 
     /// Whether the epoch had ended before.
@@ -95,7 +87,31 @@ impl FeedOptions {
     }
 }
 
-type Answers = Vec<Verdict<Arranged, Box<dyn Reply>>>;
+type Answers = Vec<Verdict<Arranged, Arc<Slot>>>;
+
+/// Where a request waits for its answer.
+#[derive(Default)]
+struct Slot {
+    answer: Mutex<Option<Result<Served>>>,
+    is_there: Condvar,
+}
+
+impl Slot {
+    fn fill(&self, answer: Result<Served>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.is_there.notify_one();
+    }
+
+    fn wait(&self) -> Result<Served> {
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match answer.take() {
+                Some(answer) => return answer,
+                None => answer = self.is_there.wait(answer).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
 
 /// Serves the batches of one epoch after the other. Dropping it fails what waits and ends its thread.
 pub struct Feed {
@@ -114,7 +130,7 @@ struct Shared {
 }
 
 struct State {
-    rounds: Rounds<Arranged, Box<dyn Reply>>,
+    rounds: Rounds<Arranged, Arc<Slot>>,
     /// Taken out while the feed's thread pulls.
     supply: Option<Box<dyn Supply>>,
     memory: HostMemory,
@@ -148,24 +164,29 @@ impl Feed {
         &self.shared.layout
     }
 
-    /// Answers a request, at once where its batch is ready and all shards have asked for it.
-    pub fn ask(&self, ask: Ask, to: Box<dyn Reply>) {
+    /// The rows that a shard asks for. Waits until they are ready and all shards have asked for that batch, at most for as long as
+    /// `FeedOptions::stall`.
+    pub fn ask(&self, ask: Ask) -> Result<Served> {
         if self.generation != fork::generation() {
             let message = "this feed belongs to the parent process: its threads do not exist after a fork. \
                            Make a new one in the child";
-            to.fail(&Error::new(ErrorKind::Forked, message));
-            return;
+            return Err(Error::new(ErrorKind::Forked, message));
         }
         // Whoever set the handler anew since, it is ours that counts while a program runs.
         interrupts::watch();
+        let slot = Arc::new(Slot::default());
         let mut state = self.shared.lock();
-        let answers = state.rounds.ask(ask, to, self.shared.now(), interrupts::count());
+        if state.is_closed {
+            return Err(closed());
+        }
+        let answers = state.rounds.ask(ask, slot.clone(), self.shared.now(), interrupts::count());
         let has_work = state.rounds.wants() || state.rounds.is_waiting();
         drop(state);
         if has_work {
             self.shared.changed.notify_all();
         }
         carry_out(answers);
+        slot.wait()
     }
 
     /// Begins another epoch, or the same elsewhere: batch 0 is the next that `supply` gives. What waits fails.
@@ -184,6 +205,22 @@ impl Feed {
         // It may join threads.
         drop(before);
     }
+}
+
+impl Feed {
+    /// Fails what waits, and everything from here on. Its thread is joined when the last user has let go of it.
+    pub fn close(&self) {
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        let answers = state.rounds.restart(&closed());
+        drop(state);
+        self.shared.changed.notify_all();
+        carry_out(answers);
+    }
+}
+
+fn closed() -> Error {
+    Error::invalid("the feed was closed while a program was asking for batches. Keep it as long as programs run")
 }
 
 impl Drop for Feed {
@@ -292,8 +329,8 @@ enum Pulled {
 fn carry_out(answers: Answers) {
     for answer in answers {
         match answer {
-            Verdict::Serve { to, ask, batch } => to.serve(Served { batch: batch.as_deref(), ask }),
-            Verdict::Fail { to, error } => to.fail(&error),
+            Verdict::Serve { to, ask, batch } => to.fill(Ok(Served { batch, ask })),
+            Verdict::Fail { to, error } => to.fill(Err(error)),
         }
     }
 }
