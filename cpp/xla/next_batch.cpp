@@ -7,9 +7,9 @@ namespace zenith::xla_module {
 namespace {
 
 // Waits in the thread that the program goes on in; the engine bounds how long.
-ffi::Error next_batch(ffi::RunId run, std::int64_t feed, ffi::BufferR1<ffi::U32> token, ffi::BufferR0<ffi::U32> shard,
-                      ffi::ResultBufferR0<ffi::S32> valid, ffi::ResultBufferR1<ffi::U32> next,
-                      ffi::RemainingRets results) {
+ffi::Error next_batch(ffi::RunId run, std::int32_t device, std::int64_t feed, ffi::BufferR1<ffi::U32> token,
+                      ffi::BufferR0<ffi::U32> shard, ffi::ResultBufferR0<ffi::S32> valid,
+                      ffi::ResultBufferR1<ffi::U32> next, ffi::RemainingRets results) {
   if (token.element_count() != 2 || next->element_count() != 2) {
     return ffi::Error::InvalidArgument("a token has two numbers of 32 bits");
   }
@@ -33,6 +33,7 @@ ffi::Error next_batch(ffi::RunId run, std::int64_t feed, ffi::BufferR1<ffi::U32>
   request.run = run.run_id;
   request.batch = std::uint64_t{token.typed_data()[1]} << 32 | token.typed_data()[0];
   request.shard = *shard.typed_data();
+  request.device = device;
   request.valid = reinterpret_cast<std::uintptr_t>(valid->typed_data());
   request.next = reinterpret_cast<std::uintptr_t>(next->typed_data());
   const std::uint32_t kind = feed_request(request, {fields.data(), fields.size()});
@@ -44,6 +45,7 @@ ffi::Error next_batch(ffi::RunId run, std::int64_t feed, ffi::BufferR1<ffi::U32>
 XLA_FFI_DEFINE_HANDLER(handle_next_batch, next_batch,
                        ffi::Ffi::Bind()
                            .Ctx<ffi::RunId>()
+                           .Ctx<ffi::DeviceOrdinal>()
                            .Attr<std::int64_t>("feed")
                            .Arg<ffi::BufferR1<ffi::U32>>()
                            .Arg<ffi::BufferR0<ffi::U32>>()

@@ -72,7 +72,7 @@ class Feed:
         self._epoch, self._position = 0, 0
         narrow = not jax.config.read("jax_enable_x64")
         self._engine = _engine.Feed(
-            self._loader, shards, 0, 0, narrow=narrow, window=window, stall_ms=round(stall_timeout * 1000)
+            self._loader, shards, 1 if self.mesh is None else self.mesh.size, 0, 0, narrow=narrow, window=window, stall_ms=round(stall_timeout * 1000)
         )
         self.id: int = self._engine.id
         """The number that compiled programs hold."""

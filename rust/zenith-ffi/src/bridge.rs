@@ -62,6 +62,7 @@ mod ffi {
         run: i64,
         batch: u64,
         shard: u32,
+        device: i32,
         /// Where an i32 is written: samples of the whole batch.
         valid: usize,
         /// Where two u32 are written: the number of the next batch, its low half first.

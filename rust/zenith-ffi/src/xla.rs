@@ -68,7 +68,7 @@ pub(crate) unsafe fn feed_request(request: &FeedRequest, fields: &[TensorView]) 
     let answered = guard("next_batch", || {
         let feed = find(request.feed)?;
         check(&feed, fields)?;
-        let ask = Ask { run: request.run, batch: request.batch, shard: request.shard as usize };
+        let ask = Ask { run: request.run, batch: request.batch, shard: request.shard as usize, device: request.device };
         let rows = feed.ask(ask)?;
         for (index, field) in fields.iter().enumerate() {
             // SAFETY: XLA-1, the caller's promise.

@@ -23,12 +23,13 @@ pub(super) struct Feed {
 impl Feed {
     /// With `narrow`, values of 64 bits are served with 32.
     #[new]
-    #[pyo3(signature = (loader, shards, epoch, position, narrow, window, stall_ms))]
+    #[pyo3(signature = (loader, shards, devices, epoch, position, narrow, window, stall_ms))]
     #[expect(clippy::too_many_arguments, reason = "as Python passes them")]
     fn new(
         py: Python<'_>,
         loader: &Loader,
         shards: usize,
+        devices: usize,
         epoch: u64,
         position: u64,
         narrow: bool,
@@ -39,7 +40,7 @@ impl Feed {
         call(py, "Feed", || {
             let fields = &loader.dataset().dataset().schema().fields;
             let layout = Layout::new(fields, loader.config().batch_size, shards, narrow)?;
-            let options = FeedOptions { window, stall: Duration::from_millis(stall_ms) };
+            let options = FeedOptions { devices, window, stall: Duration::from_millis(stall_ms) };
             let supply = Box::new(loader.epoch(epoch, position)?);
             let feed = Arc::new(EngineFeed::new(layout.clone(), options, supply, loader.memory().clone())?);
             let registration = FeedRegistration::new(feed.clone());

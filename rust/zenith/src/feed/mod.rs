@@ -68,6 +68,8 @@ impl Served {
 /// Options of a feed.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedOptions {
+    /// Devices of the programs that ask; each of them asks for every batch.
+    pub devices: usize,
     /// Batches that can be asked for again after they were given, and that can be asked for ahead; at least 2.
     pub window: u64,
     /// Until a request fails that cannot be served.
@@ -144,7 +146,7 @@ impl Feed {
     pub fn new(layout: Layout, options: FeedOptions, supply: Box<dyn Supply>, memory: HostMemory) -> Result<Self> {
         let options = options.check()?;
         interrupts::watch();
-        let rounds = Rounds::new(layout.shards, options.window);
+        let rounds = Rounds::new(layout.shards, options.devices, options.window);
         let state = State { rounds, supply: Some(supply), memory, restarts: 0, is_closed: false };
         let (state, changed, started) = (Mutex::new(state), Condvar::new(), Instant::now());
         let shared = Arc::new(Shared { state, changed, layout, options, started });
@@ -164,7 +166,7 @@ impl Feed {
         &self.shared.layout
     }
 
-    /// The rows that a shard asks for. Waits until they are ready and all shards have asked for that batch, at most for as long as
+    /// The rows that a device asks for. Waits until they are ready and all devices have asked for that batch, at most for as long as
     /// `FeedOptions::stall`.
     pub fn ask(&self, ask: Ask) -> Result<Served> {
         if self.generation != fork::generation() {

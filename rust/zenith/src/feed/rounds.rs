@@ -1,9 +1,9 @@
 //! Which request gets which batch, and when: decisions without threads, clock and memory; time is passed in.
 //!
 //! A device program asks for batch *k* of the epoch for one shard. FEED-1: what it gets depends on (k, shard) alone, whoever asks
-//! first. FEED-2: within a run of a program no shard gets batch *k* before every shard has asked for it: programs
-//! go on to collectives, where a shard that fails alone leaves the others waiting until the process is aborted. FEED-3: once a run
-//! has failed for one shard it fails for all, and another run begins afresh.
+//! first. FEED-2: within a run of a program no device gets batch *k* before every device has asked for it: programs
+//! go on to collectives, where a device that fails alone leaves the others waiting until the process is aborted. FEED-3: once a run
+//! has failed for one device it fails for all, and another run begins afresh.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub struct Ask {
     pub batch: u64,
     /// Whose rows.
     pub shard: usize,
+    /// Which device asks. Several may want the same shard, and a device may ask for a batch again.
+    pub device: i32,
 }
 
 /// What becomes of a request.
@@ -45,9 +47,11 @@ pub(super) enum Verdict<B, R> {
 #[derive(Debug)]
 pub(super) struct Rounds<B, R> {
     shards: usize,
+    /// Devices of a program.
+    devices: usize,
     window: u64,
     /// Batches `first`, `first + 1`, ...
-    held: VecDeque<Held<B>>,
+    held: VecDeque<Arc<B>>,
     first: u64,
     /// What comes after the last of `held`, once it is known.
     end: Option<End>,
@@ -58,25 +62,18 @@ pub(super) struct Rounds<B, R> {
 }
 
 #[derive(Debug)]
-struct Held<B> {
-    batch: Arc<B>,
-    /// Runs in which all shards have asked for it.
-    runs: Vec<i64>,
-}
-
-#[derive(Debug)]
 enum End {
     Epoch,
     Failed(Error),
 }
 
-/// The shards of a run that wait for the same batch.
+/// The devices of a run that wait for the same batch.
 #[derive(Debug)]
 struct Round<R> {
     run: i64,
     batch: u64,
     since: Duration,
-    asks: Vec<(usize, R)>,
+    asks: Vec<(Ask, R)>,
 }
 
 #[derive(Debug)]
@@ -88,9 +85,9 @@ struct Run {
 }
 
 impl<B, R> Rounds<B, R> {
-    pub(super) fn new(shards: usize, window: u64) -> Self {
+    pub(super) fn new(shards: usize, devices: usize, window: u64) -> Self {
         let (held, rounds, runs) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        Self { shards, window, held, first: 0, end: None, given_to: 0, rounds, runs }
+        Self { shards, devices, window, held, first: 0, end: None, given_to: 0, rounds, runs }
     }
 
     /// Takes a request. One that cannot be served yet waits.
@@ -107,9 +104,9 @@ impl<B, R> Rounds<B, R> {
         let refusal = self.refusal(ask);
         let known = self.rounds.iter_mut().find(|round| (round.run, round.batch) == (ask.run, ask.batch));
         match known {
-            Some(round) => round.asks.push((ask.shard, to)),
+            Some(round) => round.asks.push((ask, to)),
             None => {
-                let asks = vec![(ask.shard, to)];
+                let asks = vec![(ask, to)];
                 self.rounds.push(Round { run: ask.run, batch: ask.batch, since: now, asks });
             }
         }
@@ -174,7 +171,7 @@ impl<B, R> Rounds<B, R> {
 
     /// The next batch of the epoch is ready.
     pub(super) fn deliver(&mut self, batch: B) {
-        self.held.push_back(Held { batch: Arc::new(batch), runs: Vec::new() });
+        self.held.push_back(Arc::new(batch));
     }
 
     /// There are no more, or none that can be read.
@@ -217,27 +214,18 @@ impl<B, R> Rounds<B, R> {
         verdicts
     }
 
-    /// Whether all shards have asked: in this round, or in an earlier one of the same run and batch.
+    /// Whether all devices have asked.
     fn is_whole(&self, round: &Round<R>) -> bool {
-        let held = round.batch.checked_sub(self.first).and_then(|at| self.held.get(usize::try_from(at).ok()?));
-        self.shards == 1
-            || held.is_some_and(|held| held.runs.contains(&round.run))
-            || (0..self.shards).all(|shard| round.asks.iter().any(|(asks, _)| *asks == shard))
+        self.devices == 1 || distinct(round) >= self.devices
     }
 
     fn give(&mut self, round: Round<R>, verdicts: &mut Vec<Verdict<B, R>>) {
         let at = usize::try_from(round.batch - self.first).unwrap_or(usize::MAX);
-        let batch = self.held.get_mut(at).map(|held| {
-            if !held.runs.contains(&round.run) {
-                held.runs.push(round.run);
-            }
-            held.batch.clone()
-        });
+        let batch = self.held.get(at).cloned();
         if batch.is_some() {
             self.given_to = self.given_to.max(round.batch + 1);
         }
-        for (shard, to) in round.asks {
-            let ask = Ask { run: round.run, batch: round.batch, shard };
+        for (ask, to) in round.asks {
             verdicts.push(Verdict::Serve { to, ask, batch: batch.clone() });
         }
         while self.first + self.window < self.given_to && self.held.pop_front().is_some() {
@@ -269,13 +257,14 @@ impl<B, R> Rounds<B, R> {
                  read_timeout_ms=, which names them"
             )
         } else {
-            let missing = (0..self.shards).filter(|shard| round.asks.iter().all(|(asks, _)| asks != shard));
-            let missing: Vec<String> = missing.map(|shard| shard.to_string()).collect();
+            let mut devices: Vec<i32> = round.asks.iter().map(|(ask, _)| ask.device).collect();
+            devices.sort_unstable();
+            devices.dedup();
             format!(
-                "shard {} of {} did not ask for batch {batch} within {seconds} s of the first: its device is stuck, or the program \
-                 calls next_batch on some devices only",
-                missing.join(", "),
-                self.shards
+                "{} of {} devices did not ask for batch {batch} within {seconds} s of the first (devices {devices:?} did): a device \
+                 is stuck, or the program calls next_batch on some devices only",
+                self.devices - devices.len(),
+                self.devices
             )
         };
         Error::new(ErrorKind::TimedOut, message)
@@ -298,9 +287,14 @@ impl<B, R> Rounds<B, R> {
             verdicts.extend(self.fail(round.run, error));
         }
         let runs = std::mem::take(&mut self.runs);
-        *self = Self { runs, ..Self::new(self.shards, self.window) };
+        *self = Self { runs, ..Self::new(self.shards, self.devices, self.window) };
         verdicts
     }
+}
+
+fn distinct<R>(round: &Round<R>) -> usize {
+    let devices = round.asks.iter().enumerate();
+    devices.filter(|(at, (ask, _))| round.asks[..*at].iter().all(|(other, _)| other.device != ask.device)).count()
 }
 
 fn interrupted() -> Error {
