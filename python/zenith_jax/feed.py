@@ -136,6 +136,14 @@ class Feed:
         rows = self.batch_size // shards
         return (row % rows) * shards + row // rows < valid
 
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Ctrl-C fails a program that asks for batches; the interpreter raises KeyboardInterrupt where it comes back to code of
+        # Python, at the latest here.
+        self.close()
+
     def close(self) -> None:
         """Ends the feed's threads. Programs that ask it for batches fail from here on."""
         self._engine.close()
