@@ -6,6 +6,7 @@ __all__ = [
     "ArenaWriter",
     "Dataset",
     "Epoch",
+    "Feed",
     "Loader",
     "Loan",
     "Table",
@@ -86,6 +87,28 @@ class Epoch:
     @property
     def position(self) -> int: ...
     def stats(self) -> str: ...
+    def close(self) -> None: ...
+
+@final
+class Feed:
+    """Serves the batches of an epoch to `zenith_jax.next_batch`, by its number."""
+
+    def __new__(
+        cls,
+        loader: Loader,
+        shards: int,
+        devices: int,
+        epoch: int,
+        position: int,
+        narrow: bool,
+        window: int,
+        stall_ms: int,
+    ) -> Feed: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def fields(self) -> str: ...
+    def restart(self, loader: Loader, epoch: int, position: int) -> None: ...
     def close(self) -> None: ...
 
 def create_arena() -> int:

@@ -72,7 +72,14 @@ class Feed:
         self._epoch, self._position = 0, 0
         narrow = not jax.config.read("jax_enable_x64")
         self._engine = _engine.Feed(
-            self._loader, shards, 1 if self.mesh is None else self.mesh.size, 0, 0, narrow=narrow, window=window, stall_ms=round(stall_timeout * 1000)
+            self._loader,
+            shards,
+            1 if self.mesh is None else self.mesh.size,
+            0,
+            0,
+            narrow=narrow,
+            window=window,
+            stall_ms=round(stall_timeout * 1000),
         )
         self.id: int = self._engine.id
         """The number that compiled programs hold."""
@@ -158,7 +165,9 @@ def _rows(sharding: Sharding | None) -> tuple[Mesh | None, tuple[str, ...]]:
     if not isinstance(sharding.mesh, Mesh):
         raise TypeError("Feed: the sharding needs a mesh of devices, and has an abstract one")
     if jax.process_count() > 1:
-        raise NotImplementedError("Feed: programs over several processes are not served yet. Iterate a zenith_jax.DataLoader")
+        raise NotImplementedError(
+            "Feed: programs over several processes are not served yet. Iterate a zenith_jax.DataLoader"
+        )
     first, *others = (*tuple(sharding.spec), None)
     if any(entry is not None for entry in others):
         raise ValueError(f"Feed: rows are shared out along the first axis only, got {sharding.spec}")

@@ -149,7 +149,9 @@ def test_two_feeds_in_one_program(feed: zenith_jax.Feed, table: zenith.Dataset) 
     with zenith_jax.Feed(table, BATCH, sharding=sharding()) as other:
 
         def step(tokens: Any, _: None) -> Any:
-            mine, theirs = (zenith_jax.next_batch(feed, token) for feed, token in zip((feed, other), tokens, strict=True))
+            mine, theirs = (
+                zenith_jax.next_batch(feed, token) for feed, token in zip((feed, other), tokens, strict=True)
+            )
             return (mine.token, theirs.token), (mine.batch["i"].sum(), theirs.batch["i"].sum())
 
         _, sums = jax.jit(lambda tokens: jax.lax.scan(step, tokens, length=len(feed)))((feed.token, other.token))
@@ -165,7 +167,6 @@ def test_a_state_goes_on_after_its_token_and_is_the_engines(feed: zenith_jax.Fee
         other.load_state_dict(state)
         found = [zenith_jax.next_batch(other, k) for k in range(len(other))]
     rows = np.concatenate([np.asarray(before["i"]).reshape(-1), *(np.asarray(each.batch["i"]) for each in found)])
-    assert sorted(rows[: ROWS].tolist() + [0] * 0) == sorted(rows[:ROWS].tolist())
     assert sum(int(each.valid) for each in found) == ROWS - 5 * BATCH
     assert rows.sum() == ROWS * (ROWS - 1) // 2
     end = feed.state_dict(np.array([len(feed), 0], np.uint32))
@@ -180,7 +181,7 @@ def test_gradients_go_past_it_and_maps_and_checkpoints_do_not_go_over_it(feed: z
 
         return jax.lax.scan(step, (jnp.asarray(feed.token), 0.0), length=3)[0][1]
 
-    gradient = jax.jit(jax.grad(loss))(2.0)
+    gradient = jax.jit(jax.grad(loss))(2.0).block_until_ready()
     feed.set_epoch(0)
     np.testing.assert_allclose(float(gradient) * 2, float(jax.jit(loss)(2.0)), rtol=1e-5)
     with pytest.raises(NotImplementedError, match="cannot be mapped by vmap"):
@@ -211,7 +212,9 @@ def test_a_closed_feed_is_an_error_of_the_programs_that_hold_it(feed: zenith_jax
 
 def test_what_the_engine_cannot_read_comes_with_its_text(tmp_path: Path) -> None:
     path = tmp_path / "torn.parquet"
-    pq.write_table(pa.table({"i": np.arange(4000)}), path, row_group_size=1000, compression="none", use_dictionary=False)
+    pq.write_table(
+        pa.table({"i": np.arange(4000)}), path, row_group_size=1000, compression="none", use_dictionary=False
+    )
     data = bytearray(path.read_bytes())
     data[20_000:20_400] = bytes(400)
     table = zenith.Parquet(str(path))
