@@ -1,6 +1,6 @@
 """zenith_jax's custom calls beside what they replace, in one run: ``python -m benchmarks.jax_ops``.
 
-- ``normalize``: batch 128 of 224 x 224 x 3 from uint8, beside ``jax.numpy`` under jit and beside only filling an output of that size.
+- ``normalize``: batch 128 of 224 x 224 x 3 from uint8, beside ``jax.numpy`` under jit and beside filling an output of that size.
 - ``next_batch``: what a step of a scan takes, beside the same scan over a batch that is there already, and a copy of its bytes.
 
 Rounds of the contenders alternate, and medians are compared, so that what else the machine does meets all of them alike.

@@ -129,7 +129,7 @@ def test_replicas_of_a_mesh_get_the_same_rows(table: zenith.Dataset) -> None:
         for shard in served.batch["i"].addressable_shards:
             rows = np.asarray(shard.data).tolist()
             assert by_rows.setdefault(str(shard.index), rows) == rows
-        assert sorted(sum(by_rows.values(), [])) == list(range(BATCH))
+        assert sorted(row for rows in by_rows.values() for row in rows) == list(range(BATCH))
 
 
 def test_inside_a_shard_map_of_ones_own(feed: zenith_jax.Feed) -> None:

@@ -78,7 +78,11 @@ fn outside_of_the_window_is_an_error_of_the_run() {
         desk.ask(1, 0, batch);
     }
     desk.ask(1, 0, 5);
-    assert!(desk.failed[0].1.contains("batch 5 is out of the window") && desk.failed[0].1.contains("from 6 on"), "{:?}", desk.failed);
+    assert!(
+        desk.failed[0].1.contains("batch 5 is out of the window") && desk.failed[0].1.contains("from 6 on"),
+        "{:?}",
+        desk.failed
+    );
     desk.ask(2, 0, 14);
     assert!(desk.failed[1].1.contains("batch 14 is out of the window: the next batch is 10"));
     desk.ask(3, 0, 13);

@@ -46,14 +46,15 @@ fn feed(options: FeedOptions, end: i32, gate: &Arc<AtomicBool>) -> Feed {
 /// What each of two devices gets of the batches `0..count`, asked for at the same time.
 fn ask_all(feed: &Feed, run: i64, count: u64) -> [Vec<Result<Option<i32>>>; 2] {
     std::thread::scope(|scope| {
-        [0, 1].map(|device: i32| {
-            scope.spawn(move || {
-                let ask = |batch| feed.ask(Ask { run, batch, shard: device as usize, device });
-                let value = |rows: Served| rows.field(0).map(|bytes| i32::from_ne_bytes(bytes.try_into().unwrap()));
-                (0..count).map(|batch| ask(batch).map(value)).collect()
+        [0, 1]
+            .map(|device: i32| {
+                scope.spawn(move || {
+                    let ask = |batch| feed.ask(Ask { run, batch, shard: device as usize, device });
+                    let value = |rows: Served| rows.field(0).map(|bytes| i32::from_ne_bytes(bytes.try_into().unwrap()));
+                    (0..count).map(|batch| ask(batch).map(value)).collect()
+                })
             })
-        })
-        .map(|thread| thread.join().unwrap())
+            .map(|thread| thread.join().unwrap())
     })
 }
 
