@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import zenith
 from jax.sharding import Mesh, NamedSharding, Sharding
@@ -136,12 +137,11 @@ class Feed:
 
     def mask(self, valid: jax.Array) -> jax.Array:
         """Which rows of a batch are samples, ``bool[batch_size]``, of the ``valid`` that came with it."""
-        import jax.numpy as jnp
-
         shards = self.batch_size // self._shapes[0][0][0]
         row = jnp.arange(self.batch_size)
         rows = self.batch_size // shards
-        return (row % rows) * shards + row // rows < valid
+        mask: jax.Array = (row % rows) * shards + row // rows < valid
+        return mask
 
     def __enter__(self) -> Feed:
         return self

@@ -105,7 +105,6 @@ def _result(shape: tuple[int, ...], planes: bool) -> tuple[int, ...]:
 _normalize = Primitive("zenith_normalize")
 
 
-@_normalize.def_impl
 def _run(images: jax.Array, **options: Any) -> Any:
     return _jitted(tuple(sorted(options.items())))(images)
 
@@ -115,7 +114,6 @@ def _jitted(options: tuple[tuple[str, Any], ...]) -> Any:
     return jax.jit(functools.partial(_normalize.bind, **dict(options)))
 
 
-@_normalize.def_abstract_eval
 def _shape(images: Any, *, dtype: str, planes: bool, **_: Any) -> Any:
     return jax.core.ShapedArray(_result(images.shape, planes), jnp.dtype(dtype))
 
@@ -174,6 +172,8 @@ def _no_gradient(*_: Any, **__: Any) -> Any:
 # `custom_partitioning` asks which devices a program is for, and JAX tells only programs that it sees to ask. It sees the
 # primitives of a program and not what their lowerings call; there is no public way to say so.
 dispatch.prim_requires_devices_during_lowering.add(_normalize)
+_normalize.def_impl(_run)
+_normalize.def_abstract_eval(_shape)
 mlir.register_lowering(_normalize, _lower_elsewhere)
 mlir.register_lowering(_normalize, _lower_on_cpu, platform="cpu")
 batching.primitive_batchers[_normalize] = _batch

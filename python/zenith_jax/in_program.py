@@ -63,14 +63,15 @@ def next_batch(feed: Feed, k: Any, *, shard: Any = None) -> Served:
     if shard is not None:
         valid, following, *fields = _next_batch.bind(token, jnp.asarray(shard).astype(jnp.uint32), **options)
         return Served(dict(zip(names, fields, strict=True)), valid, following)
-    if feed.mesh is None:
+    mesh = feed.mesh
+    if mesh is None:
         valid, following, *fields = _next_batch.bind(token, jnp.uint32(0), **options)
         return Served(dict(zip(names, fields, strict=True)), valid, following)
 
     def here(token: jax.Array) -> Any:
         shard = jnp.uint32(0)
         for axis in feed.axes:
-            shard = shard * jnp.uint32(feed.mesh.shape[axis]) + jax.lax.axis_index(axis).astype(jnp.uint32)
+            shard = shard * jnp.uint32(mesh.shape[axis]) + jax.lax.axis_index(axis).astype(jnp.uint32)
         valid, following, *fields = _next_batch.bind(token, shard, **options)
         return valid, following, fields
 
@@ -78,7 +79,7 @@ def next_batch(feed: Feed, k: Any, *, shard: Any = None) -> Served:
     # Its checker of replication cannot see that the number of samples and the token are the same on every device.
     split = jax.shard_map(
         here,
-        mesh=feed.mesh,
+        mesh=mesh,
         in_specs=PartitionSpec(),
         out_specs=(PartitionSpec(), PartitionSpec(), rows),
         check_vma=False,
@@ -112,12 +113,10 @@ _next_batch = Primitive("zenith_next_batch")
 _next_batch.multiple_results = True
 
 
-@_next_batch.def_impl
 def _run(*arguments: Any, **options: Any) -> Any:
     return jax.jit(lambda *arguments: _next_batch.bind(*arguments, **options))(*arguments)
 
 
-@_next_batch.def_abstract_eval
 def _shapes(_token: Any, _shard: Any, *, fields: Any, **_: Any) -> Any:
     array = jax.core.ShapedArray
     return [array((), jnp.int32), array((2,), jnp.uint32), *(array(shape, jnp.dtype(dtype)) for shape, dtype in fields)]
@@ -152,6 +151,8 @@ def _refuse_remat(*_: Any, **__: Any) -> Any:
     )
 
 
+_next_batch.def_impl(_run)
+_next_batch.def_abstract_eval(_shapes)
 mlir.register_lowering(_next_batch, _lower_elsewhere)
 mlir.register_lowering(_next_batch, mlir.lower_fun(_call, multiple_results=True), platform="cpu")
 batching.primitive_batchers[_next_batch] = _refuse_vmap
