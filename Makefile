@@ -27,14 +27,14 @@ REQUIREMENTS := $(VENV)/.requirements-$(shell sha256sum requirements/dev.txt | c
 # In the checkout, because the built files are: an environment may serve several checkouts.
 BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
-	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py
+	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py requirements/xla.txt scripts/xla_headers.py
 
-.PHONY: help setup demo test soak differential lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix clean
+.PHONY: help setup demo test soak differential lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix jax-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-setup: $(BUILT) ## Make .venv, install what is pinned, build the engine and the torch module. Quick when nothing changed.
+setup: $(BUILT) ## Make .venv, install what is pinned, build the engine, the torch and the XLA module. Quick when nothing changed.
 
 $(REQUIREMENTS): requirements/dev.txt
 	PYTHON=$(PYTHON) scripts/prerequisites.sh
@@ -44,8 +44,8 @@ $(REQUIREMENTS): requirements/dev.txt
 
 $(BUILT): $(REQUIREMENTS) $(SOURCES)
 	if [[ $(VENV) != $(CURDIR)/.venv ]]; then ln -sfn $(VENV) .venv; fi
-	ZENITH_BUILD_TORCH=1 $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
-	$(PY) -c 'import zenith_torch'
+	ZENITH_BUILD_TORCH=1 ZENITH_BUILD_JAX=1 $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PY) -c 'import zenith_torch, zenith_jax; zenith_jax.register()'
 	mkdir -p build && rm -f build/.built-* && touch $@
 
 demo: setup ## Show what Zenith does.
@@ -100,7 +100,7 @@ tch-example: $(REQUIREMENTS) ## Train from Rust with libtorch (crate tch) on a l
 
 wheel: setup ## Build the one wheel (Python 3.10 and newer, torch 2.11 and newer) into dist/.
 	rm -rf $(WHEELS) build/lib* build/bdist* # What an earlier build left there would end up in the wheel.
-	ZENITH_BUILD_TORCH=1 $(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w $(WHEELS) .
+	ZENITH_BUILD_TORCH=1 ZENITH_BUILD_JAX=1 $(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w $(WHEELS) .
 	ls -l $(WHEELS)
 
 audit-wheel: wheel ## Check what the wheel's libraries import, and print the glibc it needs.
@@ -109,6 +109,9 @@ audit-wheel: wheel ## Check what the wheel's libraries import, and print the gli
 torch-matrix: wheel ## Run tests/torch with the wheel on torch 2.11, 2.13 and the newest. Downloads each torch once.
 	CACHE=$(CACHE) PYTHON=$(PYTHON) scripts/torch_matrix.sh $(WHEELS)/*.whl
 
+jax-matrix: wheel ## Run tests/jax with the wheel on jax 0.9.1 and the newest, with one device and with eight.
+	CACHE=$(CACHE) PYTHON=$(PYTHON) scripts/jax_matrix.sh $(WHEELS)/*.whl
+
 clean: ## Remove what was built here; keep the environment.
-	rm -rf build dist python/*.egg-info python/zenith/*.so python/zenith_torch/*.so
+	rm -rf build dist python/*.egg-info python/zenith/*.so python/zenith_torch/*.so python/zenith_jax/*.so
 	cargo clean --quiet

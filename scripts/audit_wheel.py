@@ -13,14 +13,17 @@ from pathlib import Path
 
 ENGINE = "_engine.abi3.so"
 TORCH_MODULE = "_C.abi3.so"
+XLA_MODULE = "_xla.so"
 LAUNCHER = "zenith-run"
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libpthread.so.0", "libdl.so.2"}
 GLIBC_AND_LIBGCC = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2"}
 NEEDED_ALLOWED = {
     ENGINE: SYSTEM_LIBRARIES,
     TORCH_MODULE: {ENGINE, "libtorch_cpu.so", *SYSTEM_LIBRARIES},
+    XLA_MODULE: {ENGINE, *SYSTEM_LIBRARIES},
     LAUNCHER: GLIBC_AND_LIBGCC,
 }
+EXPORTS = {TORCH_MODULE: {"PyInit__C"}, XLA_MODULE: {"zenith_next_batch", "zenith_normalize"}}
 STABLE_SHIM = re.compile(r"(aoti_torch|torch)_\w+")
 BRIDGE = re.compile(r"(zenith\$)?cxxbridge1\$.+")
 PYTHON = re.compile(r"_?Py\w+")
@@ -59,7 +62,7 @@ def findings(library: Library, engine: Library) -> list[str]:
     for other in sorted(library.needed - NEEDED_ALLOWED[name] - loaders):
         found.append(f"needs {other}, which the wheel must not link")
     for symbol in sorted(library.undefined):
-        if PYTHON.fullmatch(symbol) and name != LAUNCHER:
+        if PYTHON.fullmatch(symbol) and name not in (LAUNCHER, XLA_MODULE):
             continue
         if name == TORCH_MODULE and STABLE_SHIM.fullmatch(symbol):
             continue
@@ -68,8 +71,8 @@ def findings(library: Library, engine: Library) -> list[str]:
                 found.append(f"imports {symbol}, which the engine does not export: built from another Cargo.lock?")
             continue
         found.append(f"imports {symbol}, which is neither a stable C shim of torch, nor Python, nor the engine")
-    if name == TORCH_MODULE and library.defined != {"PyInit__C"}:
-        found.append(f"exports more than PyInit__C: {', '.join(sorted(library.defined - {'PyInit__C'}))}")
+    if name in EXPORTS and library.defined != EXPORTS[name]:
+        found.append(f"exports {', '.join(sorted(library.defined))} and not {', '.join(sorted(EXPORTS[name]))}")
     return found
 
 

@@ -25,6 +25,7 @@ else
     part "Rust" cargo test --workspace --locked --quiet
 fi
 part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/zenith/*.so python/zenith_torch/*.so \
+    python/zenith_jax/*.so \
     .venv/bin/zenith-run
 # -rs lists what was skipped, and why. Many tests start processes of their own, so that a few at once fill the machine.
 part "Python" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=4 --dist loadfile --ignore=tests/jax "$@"

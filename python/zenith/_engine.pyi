@@ -8,6 +8,7 @@ __all__ = [
     "ArenaWriter",
     "Dataset",
     "Epoch",
+    "Feed",
     "Loader",
     "Loan",
     "Part",
@@ -124,6 +125,28 @@ class Part:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> CapsuleType: ...
+
+@final
+class Feed:
+    """Serves the batches of an epoch to `zenith_jax.next_batch`, by its number."""
+
+    def __new__(
+        cls,
+        loader: Loader,
+        shards: int,
+        devices: int,
+        epoch: int,
+        position: int,
+        narrow: bool,
+        window: int,
+        stall_ms: int,
+    ) -> Feed: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def fields(self) -> str: ...
+    def restart(self, loader: Loader, epoch: int, position: int) -> None: ...
+    def close(self) -> None: ...
 
 def create_arena() -> int:
     """The descriptor of a new arena (memory that a worker shares), which the caller closes."""

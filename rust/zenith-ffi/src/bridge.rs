@@ -1,4 +1,4 @@
-//! What the thin C++ modules call: the next batch of a loader, its parts, and a lease for each.
+//! What the thin C++ modules call: the next batch of a loader, its parts, and a lease for each; what XLA's handlers do.
 //!
 //! No function here fails: an error is a status, and its content waits in the calling thread for `take_error`, so that
 //! it reaches Python with its kind and place instead of as text.
@@ -11,6 +11,9 @@ use zenith::data::{DType, Error};
 use crate::guard::{guard, guard_drop};
 use crate::registry::{self, Memory, Next, Outgoing, Parts};
 use crate::tensors::{Tensor, lend_tensor_functions};
+use crate::xla::{self, Normalization, feed_request};
+
+pub(crate) use ffi::{FeedRequest, TensorView};
 
 #[cxx::bridge(namespace = "zenith")]
 mod ffi {
@@ -52,6 +55,20 @@ mod ffi {
         rank: usize,
     }
 
+    /// What a device program asks of a feed.
+    struct FeedRequest {
+        feed: u64,
+        /// The execution of the program, the same number on all its devices.
+        run: i64,
+        batch: u64,
+        shard: u32,
+        device: i32,
+        /// Where an i32 is written: samples of the whole batch.
+        valid: usize,
+        /// Where two u32 are written: the number of the next batch, its low half first.
+        next: usize,
+    }
+
     extern "Rust" {
         /// Puts tensors into an arena, to be sent: their extents lie in one list. `false`: they cannot go that way.
         ///
@@ -85,12 +102,50 @@ mod ffi {
         /// # Safety
         /// `functions` must point to a `TensorFunctions` whose functions stay valid as long as the process lives.
         unsafe fn lend_tensor_functions(functions: *const u8);
+
+        /// Waits for a batch and writes a shard's rows of it to `fields`. 0, or the number of the kind of error that
+        /// `take_error_text` has.
+        ///
+        /// # Safety
+        /// All addresses must be valid during the call, and nobody else's.
+        unsafe fn feed_request(request: &FeedRequest, fields: &[TensorView]) -> u32;
+
+        /// What the levels of pictures become.
+        type Normalization;
+
+        /// `(level * scale - mean) / std` as a float type; `planes`: as [channels, height, width].
+        fn normalization(mean: &[f32], std: &[f32], scale: f32, dtype: DType, planes: bool) -> Box<Normalization>;
+        /// `false`: it was refused, and `take_error_text` says why.
+        fn is_valid(self: &Normalization) -> bool;
+        /// Writes whole pictures. `false`: they do not fill `output`.
+        fn apply(self: &Normalization, levels: &[u8], height: usize, width: usize, output: &mut [u8]) -> bool;
+
+        /// The text of the latest error of this thread.
+        fn take_error_text() -> String;
     }
 }
 
 /// The error behind the latest `Status::Error` of this thread.
 pub(crate) fn take_error() -> Option<Error> {
     ERROR.take()
+}
+
+/// Leaves an error for `take_error`.
+pub(crate) fn set_error(error: Error) {
+    ERROR.set(Some(error));
+}
+
+/// The engine's name for an element type; `None` for one that it does not have.
+pub(crate) fn known_dtype(dtype: ffi::DType) -> Option<DType> {
+    DType::ALL.into_iter().find(|known| *known as u32 == dtype.repr)
+}
+
+fn take_error_text() -> String {
+    take_error().map_or_else(|| "no error waits in this thread".into(), |error| error.to_string())
+}
+
+fn normalization(mean: &[f32], std: &[f32], scale: f32, dtype: ffi::DType, planes: bool) -> Box<Normalization> {
+    xla::normalization(mean, std, scale, known_dtype(dtype), planes)
 }
 
 thread_local! {
@@ -134,7 +189,7 @@ unsafe fn arena_put(arena: u64, tensors: &[ffi::TensorView], extents: &[i64]) ->
             let (own, rest) =
                 extents.split_at_checked(tensor.rank).ok_or_else(|| Error::internal("extents are missing"))?;
             extents = rest;
-            let Some(dtype) = DType::ALL.into_iter().find(|known| *known as u32 == tensor.dtype.repr) else {
+            let Some(dtype) = known_dtype(tensor.dtype) else {
                 return Ok(false);
             };
             let values = if tensor.bytes == 0 {

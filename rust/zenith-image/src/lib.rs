@@ -6,6 +6,7 @@
 
 pub mod decode;
 mod jpeg;
+pub mod normalize;
 mod orientation;
 mod picture;
 mod png;

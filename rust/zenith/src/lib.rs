@@ -10,6 +10,7 @@ pub mod config;
 pub mod data_loader;
 pub mod dataset;
 pub mod env;
+pub mod feed;
 mod file_format;
 pub mod info;
 mod interrupt;

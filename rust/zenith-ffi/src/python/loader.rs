@@ -19,7 +19,7 @@ use crate::tensors;
 /// A dataset with options; makes epochs.
 #[pyclass(module = "zenith._engine", frozen)]
 pub(super) struct Loader {
-    loader: zenith::Loader,
+    pub(super) loader: zenith::Loader,
 }
 
 #[pymethods]

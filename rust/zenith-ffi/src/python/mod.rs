@@ -4,6 +4,7 @@ mod arena;
 mod dataset;
 mod dlpack;
 mod errors;
+mod feed;
 mod info;
 mod loader;
 mod numbers;
@@ -24,6 +25,8 @@ mod _engine {
     use super::dlpack::{Part, leases, next_parts};
     #[pymodule_export]
     use super::errors::take_error;
+    #[pymodule_export]
+    use super::feed::Feed;
     #[pymodule_export]
     use super::info::{check_options, info, loader_defaults};
     #[pymodule_export]

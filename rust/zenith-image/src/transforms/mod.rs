@@ -20,7 +20,7 @@ pub mod mix;
 mod auto;
 mod draws;
 mod ops;
-mod output;
+pub(crate) mod output;
 mod render;
 mod view;
 

@@ -117,7 +117,7 @@ pub(super) fn rounded(dtype: DType, value: f32) -> f32 {
 
 /// The bits of what each level becomes, 256 for each channel.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Table {
+pub(crate) enum Table {
     /// Levels stay levels.
     Levels,
     Short(Vec<u16>),

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
 
-use super::numbers::Table;
+pub(crate) use super::numbers::Table;
 
 /// How a picture lies in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub enum Layout {
 
 /// Where rows go.
 #[derive(Debug)]
-pub(super) struct Output<'a> {
+pub(crate) struct Output<'a> {
     pub table: &'a Table,
     pub layout: Layout,
     pub width: usize,
@@ -35,7 +35,7 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
-    pub(super) fn row(&self, y: usize, levels: &[u8], into: &mut [u8]) {
+    pub(crate) fn row(&self, y: usize, levels: &[u8], into: &mut [u8]) {
         // While the next row is computed, its place is on its way into the cache: a batch is larger than that, and a row shorter
         // than what the processor's own prefetcher needs to see.
         if y + 1 < self.height {
