@@ -38,8 +38,11 @@ def table(results: list[Result], verdict: Verdict | None, together: two_ranks.Ve
             f"two ranks  {together.rows_before:,} rows up to the last saved state + {together.rows_after:,} after the kill of one "
             f"{'=' if together.exact else '≠'} {together.rows_unbroken:,}, "
             f"{'each once and in the order of an unbroken run' if together.exact else 'NOT THE SAME'} "
-            f"({together.rows_lost_work:,} rows done again); loss {together.first_loss:.3f} to {together.last_loss:.3f}; "
-            f"{together.restart_s:.1f} s from the kill to the next batch"
+            f"({together.rows_lost_work:,} rows done again)"
+        )
+        lines.append(
+            f"{'':<10} {together.restart_s:.1f} s from the kill to the next batch; "
+            f"loss from {together.first_loss:.3f} to {together.last_loss:.3f}"
         )
     return "\n".join(lines)
 

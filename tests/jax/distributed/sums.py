@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 RANK, WORLD_SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 ATTEMPT = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-SECONDS = 60
+SECONDS = 120
 
 
 def join(way: str) -> None:

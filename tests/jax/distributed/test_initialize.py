@@ -11,6 +11,7 @@ import jax
 import pytest
 import zenith_jax
 
+SECONDS = 180
 NAMES = ("JAX_COORDINATOR_ADDRESS", "JAX_COORDINATOR_BIND_ADDRESS", "JAX_LOCAL_DEVICE_IDS", "CUDA_VISIBLE_DEVICES")
 NAMES += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # Two ranks on each of two nodes; this is the last one.
@@ -106,7 +107,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in NAMES} | variables
     command = [sys.executable, "-c", code]
     return subprocess.run(
-        command, env=environment | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=60
+        command, env=environment | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=SECONDS
     )
 
 
