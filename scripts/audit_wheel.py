@@ -15,6 +15,7 @@ ENGINE = "_engine.abi3.so"
 TORCH_MODULE = "_C.abi3.so"
 XLA_MODULE = "_xla.so"
 LAUNCHER = "zenith-run"
+PACKAGES = ("zenith", "zenith_jax", "zenith_torch")
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libpthread.so.0", "libdl.so.2"}
 GLIBC_AND_LIBGCC = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2"}
 NEEDED_ALLOWED = {
@@ -89,6 +90,9 @@ def main(arguments: list[str]) -> int:
                 print("  WRONG: the wheel must be tagged cp310-abi3, one for every Python")
                 return 1
             with zipfile.ZipFile(paths[0]) as wheel:
+                if lacking := [name for name in PACKAGES if f"{name}/py.typed" not in wheel.namelist()]:
+                    print(f"  WRONG: {', '.join(lacking)} is missing, or says nothing of its types (py.typed)")
+                    return 1
                 wheel.extractall(folder)
             paths = sorted([*Path(folder).rglob("*.so*"), *Path(folder).glob(f"*.data/scripts/{LAUNCHER}")])
         libraries = {path.name: read(path) for path in paths}

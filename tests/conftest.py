@@ -1,10 +1,12 @@
-"""Small real files for the tests, written by pyarrow and numpy (never by our own code), and Ctrl-C as in a terminal."""
+"""Small real files for the tests (written by pyarrow and numpy, never by our own code), the launcher, Ctrl-C as in a terminal."""
 
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As shells start what runs in the background; the programs that tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).parents[1]
 SECONDS_MAX = 120 + 10 * int(os.environ.get("ZENITH_SOAK", "0"))
 
 ROWS = 10_007
@@ -54,6 +57,16 @@ def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def zenith_run() -> str:
+    """Where `zenith-run` lies, built unoptimised."""
+    command = ["cargo", "build", "--locked", "--quiet", "-p", "zenith-cluster", "--bin", "zenith-run"]
+    told = subprocess.run([*command, "--message-format=json"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    built = [message for line in told.stdout.splitlines() if (message := json.loads(line)).get("executable")]
+    assert len(built) == 1, "cargo names the program that it built"
+    return str(built[0]["executable"])
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Indexes of the tests' files are kept apart from the user's, by child processes too."""
@@ -63,9 +76,8 @@ def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that hangs ends the run, and says where it stood."""
-    errors = request.config.stash.get(
-        fault_handler_stderr_fd_key, 2
-    )  # The standard error of before pytest captured it.
+    # The standard error of before pytest captured it.
+    errors = request.config.stash.get(fault_handler_stderr_fd_key, 2)
     faulthandler.dump_traceback_later(SECONDS_MAX, exit=True, file=errors)
     try:
         yield

@@ -46,8 +46,8 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The three parts, then the table and the plot."""
-    from examples.demo import data, models, summary
+    """The parts one after the other, then the table and the plot."""
+    from examples.demo import data, models, summary, two_ranks
     from examples.demo.kill_resume import prove
     from examples.demo.train import Result, train
 
@@ -75,11 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
     verdict = None if arguments.torch_only else prove(table, rows, arguments.out.resolve())
-    plot = summary.write(results, verdict, arguments.out)
+    together = None if arguments.torch_only else two_ranks.prove(table, rows, arguments.out.resolve())
+    plot = summary.write(results, verdict, together, arguments.out)
     print()
-    print(summary.table(results, verdict))
+    print(summary.table(results, verdict, together))
     print(f"plot: {plot}   ({time.perf_counter() - started_s:.0f} s)")
-    if verdict is not None and not verdict.exact:
+    if any(proof is not None and not proof.exact for proof in (verdict, together)):
         print("the resumed run is not the unbroken one: this is a bug", file=sys.stderr)
         return 1
     return 0

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.demo import two_ranks
 from examples.demo.kill_resume import Verdict
 from examples.demo.train import Result
 
 
-def table(results: list[Result], verdict: Verdict | None) -> str:
+def table(results: list[Result], verdict: Verdict | None, together: two_ranks.Verdict | None) -> str:
     """A few lines of text; torch's best of 0 and 2 workers is marked and is what Zenith is compared with."""
     lines = [f"{'work':<10} {'loader':<20} {'samples/s':>12} {'waiting':>8} {'first loss':>11} {'last loss':>10}"]
     for work in dict.fromkeys(result.work for result in results):
@@ -32,17 +33,30 @@ def table(results: list[Result], verdict: Verdict | None) -> str:
             f"{'=' if verdict.exact else '≠'} {verdict.rows_unbroken:,} of an unbroken run, "
             f"{'in the same order' if verdict.exact else 'NOT THE SAME'} ({verdict.rows_lost_work:,} rows done again)"
         )
+    if together is not None:
+        lines.append(
+            f"two ranks  {together.rows_before:,} rows up to the last saved state + {together.rows_after:,} after the kill of one "
+            f"{'=' if together.exact else '≠'} {together.rows_unbroken:,}, "
+            f"{'each once and in the order of an unbroken run' if together.exact else 'NOT THE SAME'} "
+            f"({together.rows_lost_work:,} rows done again)"
+        )
+        lines.append(
+            f"{'':<10} {together.restart_s:.1f} s from the kill to the next batch; "
+            f"loss from {together.first_loss:.3f} to {together.last_loss:.3f}"
+        )
     return "\n".join(lines)
 
 
-def write(results: list[Result], verdict: Verdict | None, folder: Path) -> Path:
+def write(results: list[Result], verdict: Verdict | None, together: two_ranks.Verdict | None, folder: Path) -> Path:
     """Writes `demo.json` and `demo.png`; returns the plot's path."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    everything = {"results": [asdict(result) for result in results], "kill": asdict(verdict) if verdict else None}
+    proofs = {"kill": verdict, "two_ranks": together}
+    everything = {"results": [asdict(result) for result in results]}
+    everything |= {name: asdict(proof) if proof else None for name, proof in proofs.items()}
     (folder / "demo.json").write_text(json.dumps(everything))
     works = list(dict.fromkeys(result.work for result in results))
     figure, axes = pyplot.subplots(2, len(works), figsize=(5 * len(works), 6), squeeze=False, layout="constrained")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zenith_jax._ffi import register as register
+    from zenith_jax.distributed import initialize as initialize
     from zenith_jax.feed import Feed as Feed
     from zenith_jax.images import normalize as normalize
     from zenith_jax.in_program import next_batch as next_batch
@@ -20,6 +21,7 @@ if sys.version_info < (3, 11):
 _MODULES = {
     "DataLoader": "zenith_jax.loader",
     "Feed": "zenith_jax.feed",
+    "initialize": "zenith_jax.distributed",
     "next_batch": "zenith_jax.in_program",
     "normalize": "zenith_jax.images",
     "register": "zenith_jax._ffi",

@@ -5,64 +5,30 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
-import zenith
 from torch.distributed.device_mesh import init_device_mesh
 from zenith_torch import DataLoader
 
 ROWS = 10_007
-
-
-def start(rank: int, world: int, port: int) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+SECONDS = 120
+RANK_SHARES = Path(__file__).with_name("rank_shares.py")
 
 
 def ids(loader: DataLoader) -> list[int]:
     return [i for batch in loader for i in batch["id"].tolist()]
 
 
-def shares(rank: int, world: int, port: int, path: str, out: str) -> None:
-    """What this process gets in every way of saying who it is."""
-    start(rank, world, port)
-    dataset = zenith.Parquet(path, columns=["id"])
-    found: dict[str, object] = {}
-
-    def read(name: str, **options: object) -> None:
-        loader = DataLoader(dataset, batch_size=100, shuffle=True, seed=3, **options)
-        expected = f"rank {loader.sampler.rank} of {loader.sampler.num_replicas}"
-        assert expected in loader.explain()
-        found[name] = [len(loader), ids(loader)]
-
-    read("torch.distributed")
-    read("mesh", mesh=init_device_mesh("cpu", (world,)))
-    tensor_parallel = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("tp", "dp"))
-    read("dp of two", mesh=tensor_parallel)
-    read("first of two", mesh=init_device_mesh("cpu", (world // 2, 2)))
-    read("hybrid", mesh=init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("dp_replicate", "dp_shard")))
-    read("group", process_group=tensor_parallel.get_group("dp"))
-    read("arguments", rank=1, world_size=3)
-    outsiders = dist.new_group([0])
-    if rank > 0:
-        with pytest.raises(ValueError, match="not a member"):
-            len(DataLoader(dataset, process_group=outsiders))
-    (Path(out) / f"{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("world", [2, 4])
-def test_processes_share_an_epoch(parquet_files: Path, tmp_path: Path, world: int) -> None:
-    mp.spawn(shares, args=(world, free_port(), str(parquet_files), str(tmp_path)), nprocs=world)
+def test_processes_share_an_epoch(zenith_run: str, parquet_files: Path, tmp_path: Path, world: int) -> None:
+    command = [zenith_run, f"--nproc-per-node={world}", str(RANK_SHARES), str(parquet_files), str(tmp_path)]
+    environment = os.environ | {"PYTHON_EXEC": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
 
     def expected(rank: int, of: int) -> list[int]:

@@ -6,6 +6,7 @@
 mod backoff;
 pub mod command_line;
 pub mod console;
+mod coordinator;
 pub mod folders;
 pub mod gang;
 mod machine;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::command_line::{self, Parsed};
 use crate::console::{self, Console};
+use crate::coordinator::Coordinator;
 use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
 use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
@@ -112,7 +113,8 @@ fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
         (None, plan::Meeting::At { host, port }) => (Group::alone(settings.ranks), host.clone(), *port),
     };
     let folder = settings.logs.folder.shown(&settings.run_id);
-    let workers = plan::workers(settings, &Attempt { number: 0, group, master_address, master_port, folder });
+    let attempt = Attempt { number: 0, group, master_address, master_port, coordinator_port: 0, folder };
+    let workers = plan::workers(settings, &attempt);
     let outline = plan::Outline::of(settings, &workers, &inherited.into_variables());
     print(&if settings.json { outline.json() } else { plan::table(&outline) })
 }
@@ -124,6 +126,7 @@ struct Launch {
     /// Where the logs of all attempts lie.
     folder: Option<PathBuf>,
     meeting_point: MeetingPoint,
+    coordinator: Coordinator,
 }
 
 impl Launch {
@@ -132,7 +135,7 @@ impl Launch {
         gang.tell(narrator());
         let folder = folders::of_run(&settings.logs.folder, temporary, &settings.run_id)?;
         let meeting_point = MeetingPoint::new(settings.meeting.clone(), settings.store);
-        Ok(Self { settings, gang, folder, meeting_point })
+        Ok(Self { settings, gang, folder, meeting_point, coordinator: Coordinator::default() })
     }
 
     fn go(self) -> io::Result<u8> {
@@ -169,10 +172,11 @@ impl Launch {
 
     fn plan(&mut self, number: u32) -> io::Result<(Attempt, Vec<Worker>)> {
         let (master_address, master_port) = self.meeting_point.open()?;
+        let coordinator_port = self.coordinator.renew(master_port)?;
         let run = self.folder.as_deref();
         let folder = run.map(|run| folders::of_attempt(run, number, self.settings.ranks)).transpose()?;
         let group = Group::alone(self.settings.ranks);
-        let attempt = Attempt { number, group, master_address, master_port, folder };
+        let attempt = Attempt { number, group, master_address, master_port, coordinator_port, folder };
         let workers = plan::workers(&self.settings, &attempt);
         Ok((attempt, workers))
     }

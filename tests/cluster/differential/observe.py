@@ -122,6 +122,7 @@ class Plain:
             (r"(host      : )\S+$", r"\1<HOST>"),
             *([(rf"\b{port}\b", "<PORT>")] if port else []),
             (r"(MASTER_PORT=)\d+$", r"\1<FREE PORT>"),
+            (r"(JAX_COORDINATOR_ADDRESS=.*:)\d+$", r"\1<FREE PORT>"),
             (r"Process \d+ got", "Process <PID> got"),
             *((pid, "<PID>") for pid in pids),
         ]

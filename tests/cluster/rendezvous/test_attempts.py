@@ -25,6 +25,9 @@ def check_ranks(nodes: list[Node], per_node: int, restarts: str = "0") -> list[d
         assert rank["GROUP_WORLD_SIZE"] == str(len(nodes))
         assert rank["TORCHELASTIC_RESTART_COUNT"] == restarts
     assert len({(rank["MASTER_ADDR"], rank["MASTER_PORT"], rank["TORCHELASTIC_RUN_ID"]) for rank in ranks}) == 1
+    (coordinator,) = {rank["JAX_COORDINATOR_ADDRESS"] for rank in ranks}
+    host, _, coordinator_port = coordinator.rpartition(":")
+    assert (host, coordinator_port == ranks[0]["MASTER_PORT"]) == (ranks[0]["MASTER_ADDR"], False)
     return ranks
 
 

@@ -20,6 +20,8 @@ def test_a_failure_on_one_node_restarts_all_with_one_count(start: Start) -> None
     check_ranks(nodes, 2, restarts="1")
     assert "restart 1 of 1" in nodes[0].stderr + nodes[1].stderr
     assert all(len(node.ranks()) == 4 for node in nodes)
+    first, second = ({node.ranks()[at]["JAX_COORDINATOR_ADDRESS"] for node in nodes} for at in (0, -1))
+    assert len(first | second) == 2, "a coordinator for each attempt"
 
 
 def test_a_node_that_gives_up_ends_the_job_everywhere(start: Start) -> None:

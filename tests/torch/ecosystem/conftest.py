@@ -48,9 +48,9 @@ ROWS = 103
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def server(zenith_run: str) -> Iterator[Server]:
     """Starts programs in processes of their own."""
-    with Server() as running:
+    with Server(zenith_run) as running:
         yield running
 
 

@@ -16,6 +16,8 @@ pub struct Attempt {
     pub group: Group,
     pub master_address: String,
     pub master_port: u16,
+    /// Where rank 0 serves JAX's coordinator, at the master's address.
+    pub coordinator_port: u16,
     /// Where its logs lie; `None` without files.
     pub folder: Option<PathBuf>,
 }
@@ -67,7 +69,7 @@ fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
     }
 }
 
-/// What torchrun gives every worker (T-16, T-19).
+/// What torchrun gives every worker (T-16, T-19), and what JAX needs besides.
 fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Environment {
     let mut environment = settings.environment.clone();
     let (local_rank_text, local_ranks) = (local_rank.to_string(), settings.ranks.to_string());
@@ -78,6 +80,9 @@ fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Envir
     let agents_store = if settings.store == StoreOwner::Launcher { "True" } else { "False" };
     let (port, number, limit) =
         (attempt.master_port.to_string(), attempt.number.to_string(), settings.max_restarts.to_string());
+    if !is_users_coordinator(&environment) {
+        environment.set("JAX_COORDINATOR_ADDRESS", attempt.coordinator());
+    }
     for (name, value) in [
         ("RANK", rank.as_str()),
         ("LOCAL_RANK", if is_virtual { "0" } else { &local_rank_text }),
@@ -107,6 +112,19 @@ fn environment(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Envir
         environment.set("CUDA_VISIBLE_DEVICES", gpu.as_str());
     }
     environment
+}
+
+/// One that the user has set stays: programs that are started once per node may bring it along with ids of their own. That of a
+/// launcher around this one is another job's.
+fn is_users_coordinator(environment: &Environment) -> bool {
+    environment.get("JAX_COORDINATOR_ADDRESS").is_some() && environment.get("TORCHELASTIC_RUN_ID").is_none()
+}
+
+impl Attempt {
+    fn coordinator(&self) -> String {
+        let Self { master_address: host, coordinator_port: port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
 }
 
 impl Settings {

@@ -18,7 +18,14 @@ fn settings(change: impl FnOnce(&mut Options), variables: &[(&str, &str)]) -> Se
 
 fn attempt(folder: Option<&str>) -> Attempt {
     let group = Group::alone(2);
-    Attempt { number: 1, group, master_address: "127.0.0.1".into(), master_port: 9, folder: folder.map(Into::into) }
+    Attempt {
+        number: 1,
+        group,
+        master_address: "127.0.0.1".into(),
+        master_port: 9,
+        coordinator_port: 10,
+        folder: folder.map(Into::into),
+    }
 }
 
 fn command(change: impl FnOnce(&mut Options)) -> Vec<OsString> {
@@ -54,6 +61,7 @@ fn a_rank_has_torchruns_variables_and_what_is_inherited() {
         "GROUP_RANK=0",
         "GROUP_WORLD_SIZE=1",
         "HOME=/h",
+        "JAX_COORDINATOR_ADDRESS=127.0.0.1:10",
         "LOCAL_RANK=1",
         "LOCAL_WORLD_SIZE=2",
         "MASTER_ADDR=127.0.0.1",
@@ -94,6 +102,20 @@ fn ranks_count_over_nodes_of_different_sizes() {
     ] {
         assert!(worker.environment.contains(&(name.into(), value.into())), "{name}");
     }
+}
+
+#[test]
+fn a_coordinator_of_the_users_stays_and_one_of_an_outer_launcher_does_not() {
+    let seen = |variables: &[(&str, &str)], master_address: &str| {
+        let attempt = Attempt { master_address: master_address.into(), ..attempt(None) };
+        let worker = workers(&settings(|_| {}, variables), &attempt).remove(0);
+        let found = worker.environment.into_iter().find(|(name, _)| name == "JAX_COORDINATOR_ADDRESS");
+        found.map(|(_, value)| value.into_string().expect("text")).expect("it is set")
+    };
+    let users = ("JAX_COORDINATOR_ADDRESS", "node0:1234");
+    assert_eq!(seen(&[users], "node1"), "node0:1234");
+    assert_eq!(seen(&[users, ("TORCHELASTIC_RUN_ID", "outer")], "node1"), "node1:10");
+    assert_eq!(seen(&[("HOME", "/h")], "fe80::1"), "[fe80::1]:10");
 }
 
 #[test]

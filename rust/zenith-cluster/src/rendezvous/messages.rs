@@ -23,8 +23,8 @@ pub(super) struct Facts {
 pub enum Report {
     /// I live.
     Beat,
-    /// The store of the attempt listens.
-    Opened { generation: u64, port: u16 },
+    /// The store of the attempt listens; the port of JAX's coordinator is held.
+    Opened { generation: u64, port: u16, coordinator_port: u16 },
     /// My ranks have ended well.
     Succeeded { generation: u64 },
     /// My ranks have failed, and nothing of them is left.
@@ -72,6 +72,8 @@ pub struct Start {
     pub local_ranks: Vec<u32>,
     pub master_address: String,
     pub master_port: u16,
+    /// Of JAX's coordinator, at the same address.
+    pub coordinator_port: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -260,7 +260,9 @@ impl State {
                 )));
             }
             Report::Left { what } => self.lose(node, &shown(&what), now, out),
-            Report::Opened { generation, port } if generation == self.generation => self.start(node, port, out),
+            Report::Opened { generation, port, coordinator_port } if generation == self.generation => {
+                self.start(node, (port, coordinator_port), out);
+            }
             Report::Succeeded { generation } if generation == self.generation => self.on_success(node, now, out),
             Report::Failed { generation, what } if generation == self.generation => {
                 self.on_failure(node, &shown(&what), now, out);
@@ -436,7 +438,8 @@ impl State {
         places::fill(&self.places, newcomers)
     }
 
-    fn start(&mut self, opener: Node, master_port: u16, out: &mut Vec<Command>) {
+    /// The ports are the master's: of the store, and of JAX's coordinator.
+    fn start(&mut self, opener: Node, (master_port, coordinator_port): (u16, u16), out: &mut Vec<Command>) {
         let Phase::Opening { roster } = &self.phase else { return };
         let (Some(master), true) = (self.members.get(&opener), roster.first() == Some(&opener)) else { return };
         let ranks = |node: &Node| self.members.get(node).map_or(0, |member| member.facts.local_ranks);
@@ -450,6 +453,7 @@ impl State {
                 local_ranks: local_ranks.clone(),
                 master_address: master.address.clone(),
                 master_port,
+                coordinator_port,
             };
             out.push(Command::Send(node, Order::Start(start)));
         }

@@ -102,10 +102,12 @@ impl World {
             Order::Beat(_) => {}
             Order::Open { generation, .. } => {
                 let port = u16::try_from(generation).expect("few");
-                simulated.reports.push_back(Report::Opened { generation, port });
+                let coordinator_port = port + 1;
+                simulated.reports.push_back(Report::Opened { generation, port, coordinator_port });
             }
             Order::Start(start) => {
                 assert_eq!(simulated.running, None, "a start while another generation runs");
+                assert_eq!(start.coordinator_port, start.master_port + 1, "both are told as they were reported");
                 simulated.running = Some(start.generation);
                 self.starts.entry(start.generation).or_default().push(start);
             }

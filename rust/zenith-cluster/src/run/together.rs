@@ -60,7 +60,8 @@ impl Launch {
             match decision {
                 Decision::Open { generation, address } => {
                     let port = store.open(&address)?;
-                    agent.report(&Report::Opened { generation, port });
+                    let coordinator_port = self.coordinator.renew(port)?;
+                    agent.report(&Report::Opened { generation, port, coordinator_port });
                 }
                 Decision::Start(start) => {
                     failed = None;
@@ -93,6 +94,7 @@ impl Launch {
             group: Group::of(start.group_rank, &start.local_ranks),
             master_address: start.master_address.clone(),
             master_port: start.master_port,
+            coordinator_port: start.coordinator_port,
             folder,
         };
         let workers = plan::workers(&self.settings, &attempt);
