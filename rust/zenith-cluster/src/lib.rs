@@ -8,6 +8,7 @@ pub mod command_line;
 pub mod console;
 pub mod folders;
 pub mod gang;
+mod kill_wait;
 mod machine;
 mod meeting_point;
 pub mod placement;
