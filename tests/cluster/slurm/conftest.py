@@ -7,6 +7,7 @@ temporary folder, and ends with the tests; what else is installed or running of 
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -57,6 +58,7 @@ SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=2
 ReturnToService=2
 KillWait={kill_wait}
+FirstJobId={first_job}
 NodeName=127.0.0.1 NodeHostname={host} Port={ports[1]} CPUs=2 State=UNKNOWN
 NodeName=127.0.0.2 NodeHostname={host} Port={ports[2]} CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -205,6 +207,8 @@ def start_slurm(folder: Path, zenith_run: str, proctrack: str) -> Slurm:
         ports=free_ports(3),
         inside=inside(host),
         kill_wait=KILL_WAIT,
+        # The port of a step follows from its job, and other runs of these tests have theirs.
+        first_job=random.randrange(1, 1_000_000),
     )
     (folder / "slurm.conf").write_text(text)
     (folder / "state").mkdir()
