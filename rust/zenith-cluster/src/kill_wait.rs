@@ -116,8 +116,6 @@ fn until(mut from: impl Read + AsFd, end: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn seconds(number: u64) -> Option<Duration> {
@@ -166,8 +164,10 @@ mod tests {
         let path = format!("{}:/usr/bin:/bin", root.path().display());
         let environment: Environment = [("PATH", path.as_str())].into_iter().collect();
         let answers = |script: &str| {
-            std::fs::write(&scontrol, format!("#!/bin/sh\n{script}")).expect("a program");
-            std::fs::set_permissions(&scontrol, PermissionsExt::from_mode(0o755)).expect("a program");
+            // By a process of its own: a program cannot be started while a fork of another test has it open for writing.
+            let write = "printf '#!/bin/sh\\n%s' \"$2\" > \"$1\" && chmod 755 \"$1\"";
+            let written = Command::new("sh").args(["-c", write, "sh"]).arg(&scontrol).arg(script).status();
+            assert!(written.is_ok_and(|status| status.success()), "no program");
             kill_wait(&environment, root.path())
         };
         let says = "[ \"$*\" = 'show config' ] && printf 'JobRequeue = 1\\nKillWait                = 42 sec\\n'";

@@ -62,8 +62,8 @@ impl Leftovers {
     pub(super) fn on_stop(&mut self) {
         self.has_failed = true;
         let fresh = self.files.fresh();
-        let has_segments = self.segments.has_unknown();
-        if fresh.is_empty() && !has_segments {
+        let creators = self.segments.unknown_creators();
+        if fresh.is_empty() && creators.is_empty() {
             return;
         }
         let mut processes = Vec::new();
@@ -73,7 +73,7 @@ impl Leftovers {
                 if let Ok(held) = process.try_clone_to_owned() {
                     processes.push(files::Holder { pid, process: held });
                 }
-                if has_segments {
+                if creators.contains(&pid.as_raw_nonzero().get()) {
                     self.segments.on_process(pid, stat);
                 }
             },

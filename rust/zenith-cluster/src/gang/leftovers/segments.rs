@@ -42,10 +42,6 @@ impl Segments {
         })
     }
 
-    pub(super) fn has_unknown(&self) -> bool {
-        self.unknown().next().is_some()
-    }
-
     /// Who may have made what came since the attempt began.
     pub(super) fn unknown_creators(&self) -> HashSet<i32> {
         self.unknown().map(|segment| segment.creator).collect()
