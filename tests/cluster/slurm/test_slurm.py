@@ -94,10 +94,10 @@ def test_a_signal_is_passed_on_to_each_rank_once(slurm: Slurm) -> None:
     ]
 
 
-def test_a_job_is_warned_and_goes_on_in_the_queue(slurm: Slurm) -> None:
-    job = slurm.submit("requeue.sbatch", *TWO, "checkpoint")
+def test_a_job_is_warned_before_its_time_is_up_and_goes_on_in_the_queue(slurm: Slurm) -> None:
+    # Slurm looks twice a minute who is to be warned.
+    job = slurm.submit("requeue.sbatch", *TWO, "checkpoint", options=("--time=1", "--signal=B:USR1@60"))
     job.waits_for("(?m)^RANK=", 4)
-    slurm.call("scancel", "--batch", "--signal=USR1", str(job.number))
     job.waits_for("has written a checkpoint", 4)
     assert "got SIGTERM" not in job.said
     job.waits_for("(?m)^RANK=", 8)
