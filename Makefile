@@ -29,7 +29,7 @@ BUILT := build/.built-$(shell cksum <<< "$(VENV)" | cut -d' ' -f1)
 SOURCES := $(shell find rust cpp -type f -not -path '*/tests/*') \
 	Cargo.toml Cargo.lock rust-toolchain.toml pyproject.toml setup.py requirements/xla.txt scripts/xla_headers.py
 
-.PHONY: help setup demo test soak differential lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix jax-matrix clean
+.PHONY: help setup demo test test-slurm soak differential lint format sanitize bench bench-host tch-example wheel audit-wheel torch-matrix jax-matrix clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -53,6 +53,11 @@ demo: setup ## Show what Zenith does.
 
 test: setup ## Run every test: Rust, the link, Python. Ends with a summary.
 	scripts/test.sh $(ARGS)
+
+test-slurm: setup ## Run the tests under a real Slurm; as root, install it from Debian's packages where it is missing.
+	PATH=$$PATH:/usr/sbin; type munged slurmctld slurmd sbatch > /dev/null 2>&1 || { \
+		apt-get -qq update; apt-get -qq install --no-install-recommends munge slurmctld slurmd slurm-client; }
+	ZENITH_REQUIRE_SLURM=1 $(PY) -m pytest -q -rs tests/cluster/slurm $(ARGS)
 
 soak: setup ## Interrupt loaders, and kill workers, at 200 random moments each, gangs at 600 (make test does 4 or 20).
 	ZENITH_SOAK=200 $(PY) -m pytest -q -rP tests/torch/test_faults.py tests/torch/process/test_soak.py -k random_moments $(ARGS)

@@ -9,6 +9,7 @@ pub mod console;
 mod coordinator;
 pub mod folders;
 pub mod gang;
+mod kill_wait;
 mod machine;
 mod meeting_point;
 pub mod placement;

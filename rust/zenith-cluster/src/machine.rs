@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::command_line::Options;
+use crate::kill_wait::kill_wait;
 use crate::placement::{self, Situation, Topology};
-use crate::plan::{Environment, Machine};
+use crate::plan::{self, Environment, Machine};
 
 /// Looks closely at no more than `options` ask for: it takes milliseconds, where there is a driver more.
 pub(crate) fn look(environment: &Environment, options: &Options) -> Machine {
@@ -15,6 +16,9 @@ pub(crate) fn look(environment: &Environment, options: &Options) -> Machine {
         nccl: if options.nccl_env == "off" { Situation::default() } else { nccl(environment) },
         program_folder: std::env::current_exe().ok().and_then(|path| path.parent().map(Into::into)),
         temporary_folder: temporary_folder(environment),
+        slurm_kill_wait: plan::asks_for_kill_wait(options, environment)
+            .then(|| kill_wait(environment, Path::new("/")))
+            .flatten(),
     }
 }
 

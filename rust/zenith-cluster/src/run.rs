@@ -267,7 +267,7 @@ fn narrator() -> impl FnMut(&Notice) {
         }
         Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
         Notice::Ended(_) | Notice::Killing => {}
-        Notice::Outlived { .. } => say(notice),
+        Notice::Outlived { .. } | Notice::Removed(_) => say(notice),
     }
 }
 

@@ -399,6 +399,13 @@ pub(super) const FLAGS: &[Flag] = &[
         ),
     ),
     own(
+        "--outer-grace",
+        Group::Lifecycle,
+        Kind::OptionalWhole(|o| &mut o.outer_grace),
+        "SECONDS",
+        "When whoever has started this kills it after SIGTERM: the shutdown timeout ends 3 s before. Else $ZENITH_OUTER_GRACE, under Slurm its KillWait.",
+    ),
+    own(
         "--dry-run",
         Group::Other,
         Kind::On(|o| &mut o.dry_run),

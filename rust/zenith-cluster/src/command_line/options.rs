@@ -31,6 +31,8 @@ pub struct Options {
     /// Seconds. Accepted and without effect: deaths are noticed when they happen.
     pub monitor_interval: f64,
     pub shutdown_timeout: Option<i64>,
+    /// Seconds.
+    pub outer_grace: Option<i64>,
     pub signals_to_handle: String,
     pub forward_signals: String,
     pub keep_background: bool,
@@ -71,6 +73,7 @@ impl Options {
             ("--plot", self.plot.is_some()),
             ("--numa-binding=auto", self.numa_binding.as_deref() == Some("auto")),
             ("--nccl-env", self.nccl_env != "off"),
+            ("--outer-grace", self.outer_grace.is_some()),
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -109,6 +112,7 @@ impl Default for Options {
             max_restarts: 0,
             monitor_interval: 0.1,
             shutdown_timeout: None,
+            outer_grace: None,
             signals_to_handle: "SIGTERM,SIGINT,SIGHUP,SIGQUIT".into(),
             forward_signals: String::new(),
             keep_background: false,

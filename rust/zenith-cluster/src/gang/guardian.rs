@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::cgroup::Cgroup;
 use super::layers::Layers;
+use super::leftovers::{Leftovers, Removed};
 use super::messages::{self, Failure, LISTED, Order, Report, Step, Target};
 use super::signals::{self, Mask};
 use super::spawn::{self, Conditions, Spawned};
@@ -47,6 +48,8 @@ struct Guardian {
     is_busy: bool,
     /// Since when everything is being killed.
     killing: Option<Instant>,
+    /// Of the attempt that is under way.
+    leftovers: Option<Leftovers>,
     leaves: bool,
     launcher_is_gone: bool,
 }
@@ -103,6 +106,7 @@ impl Guardian {
             unsent: VecDeque::new(),
             is_busy: false,
             killing: None,
+            leftovers: None,
             leaves: false,
             launcher_is_gone: false,
         })
@@ -118,6 +122,9 @@ impl Guardian {
                 Err(error) => return Err(error.into()),
             }
             let tokens: Vec<u64> = ready.iter().map(|event: &epoll::Event| event.data.u64()).collect();
+            if let Some(leftovers) = self.leftovers.as_mut().filter(|_| tokens.iter().any(|&token| token >= CHILDREN)) {
+                leftovers.on_ends();
+            }
             // Ranks first: a signal that comes with their end finds them gone.
             for &token in tokens.iter().filter(|&&token| token >= RANKS) {
                 self.on_rank(token)?;
@@ -145,7 +152,7 @@ impl Guardian {
     /// Kills if that is due, and reports when nothing is left.
     fn settle(&mut self, has_children: bool) {
         if self.launcher_is_gone && !self.leaves && self.killing.is_none() {
-            self.killing = Some(Instant::now());
+            self.start_killing();
         }
         if !has_children {
             if !self.launcher_is_gone {
@@ -155,6 +162,10 @@ impl Guardian {
             if self.is_busy && self.ranks.iter().all(|rank| rank.is_reported) {
                 self.is_busy = false;
                 self.ranks.clear();
+                let removed = self.leftovers.take().map(Leftovers::remove).unwrap_or_default();
+                if removed != Removed::default() {
+                    self.report(&Report::Removed(removed));
+                }
                 self.report(&Report::Empty);
             }
         } else if self.killing.is_some() {
@@ -198,11 +209,15 @@ impl Guardian {
             },
             Order::Signal { signal, to } => {
                 if let Some(signal) = Signal::from_named_raw(signal) {
+                    let is_stop = to == Target::Groups && ![Signal::CONT, Signal::STOP].contains(&signal);
+                    if let Some(leftovers) = self.leftovers.as_mut().filter(|_| is_stop) {
+                        leftovers.on_stop();
+                    }
                     self.signal(signal, to);
                 }
             }
             // Done at the end of this turn, and of each until nothing is left.
-            Order::Kill => self.killing = Some(Instant::now()),
+            Order::Kill => self.start_killing(),
             Order::List => {
                 let mut first = tree::list(|_| false);
                 let count = first.len() as u32;
@@ -212,6 +227,7 @@ impl Guardian {
             Order::Leave => {
                 self.leaves = true;
                 self.is_busy = false;
+                self.leftovers = None;
                 if let Some(cgroup) = &self.post.cgroup {
                     cgroup.release();
                 }
@@ -223,6 +239,7 @@ impl Guardian {
     fn start(&mut self, workers: &[Worker]) -> io::Result<()> {
         self.is_busy = true;
         self.killing = None;
+        self.leftovers = Some(Leftovers::before());
         self.leaves = false;
         let mut failed = false;
         for (index, worker) in (0..).zip(workers) {
@@ -294,6 +311,9 @@ impl Guardian {
             None => Status::Code(end.exit_status().unwrap_or(-1)),
         };
         let (index, pid) = (rank.index, rank.spawned.pid.as_raw_nonzero().get());
+        if let Some(leftovers) = self.leftovers.as_mut().filter(|_| !status.is_success()) {
+            leftovers.on_failure();
+        }
         self.report(&Report::Ended { index, pid, status, at: SystemTime::now() });
         Ok(())
     }
@@ -334,6 +354,13 @@ impl Guardian {
                 let _ = rustix::process::pidfd_send_signal(process, signal);
             });
         }
+    }
+
+    fn start_killing(&mut self) {
+        if let Some(leftovers) = &mut self.leftovers {
+            leftovers.on_stop();
+        }
+        self.killing = Some(Instant::now());
     }
 
     fn kill(&self) {

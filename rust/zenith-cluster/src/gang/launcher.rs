@@ -342,6 +342,7 @@ fn event(report: Report) -> Event {
         Report::NotStarted { index, failure } => Event::NotStarted { index: index as usize, failure },
         Report::Ended { index, pid, status, at } => Event::Ended { index: index as usize, pid, status, at },
         Report::Descendants { count, first } => Event::Descendants { count: count as usize, first },
+        Report::Removed(removed) => Event::Removed(removed),
         Report::Empty => Event::Empty,
     }
 }

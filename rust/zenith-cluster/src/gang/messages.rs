@@ -15,6 +15,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
+use super::leftovers::Removed;
 use super::tree::Process;
 use crate::placement::CpuSet;
 use crate::worker::{Binding, Output, Status, Worker};
@@ -71,6 +72,8 @@ pub(super) enum Report {
         count: u32,
         first: Vec<Process>,
     },
+    /// Shared memory that the attempt has left. Comes before `Empty`.
+    Removed(Removed),
     /// All that was started has ended, and so has everything that it started.
     Empty,
 }
@@ -296,6 +299,12 @@ impl Report {
                 }
             }
             Self::Empty => out.push(4),
+            Self::Removed(removed) => {
+                out.push(5);
+                put_u32(&mut out, removed.files);
+                put_u32(&mut out, removed.segments);
+                out.extend(removed.bytes.to_le_bytes());
+            }
         }
         out
     }
@@ -327,6 +336,7 @@ impl Report {
                 Self::Descendants { count, first }
             }
             4 => Self::Empty,
+            5 => Self::Removed(Removed { files: from.u32()?, segments: from.u32()?, bytes: from.u64()? }),
             _ => return None,
         })
     }
@@ -459,6 +469,11 @@ mod tests {
             ),
             (any::<u32>(), prop::collection::vec(process, 0..LISTED))
                 .prop_map(|(count, first)| Report::Descendants { count, first }),
+            any::<(u32, u32, u64)>().prop_map(|(files, segments, bytes)| Report::Removed(Removed {
+                files,
+                segments,
+                bytes
+            })),
             Just(Report::Empty),
         ]
     }

@@ -12,6 +12,7 @@ mod cgroup;
 mod guardian;
 mod launcher;
 mod layers;
+mod leftovers;
 mod messages;
 mod signals;
 mod spawn;
@@ -19,6 +20,7 @@ mod state;
 mod tree;
 
 pub use launcher::Gang;
+pub use leftovers::Removed;
 pub(crate) use spawn::{Forked, exit, fork};
 pub use tree::Process;
 
@@ -89,6 +91,8 @@ pub enum Notice {
         count: usize,
         first: Vec<Process>,
     },
+    /// Shared memory that the stopped ranks had left.
+    Removed(Removed),
 }
 
 impl std::fmt::Display for Notice {
@@ -103,6 +107,7 @@ impl std::fmt::Display for Notice {
                 let more = if *count > first.len() { ", .." } else { "" };
                 write!(f, "all ranks have succeeded; {count} of their processes still run: {}{more}", names.join(", "))
             }
+            Self::Removed(removed) => write!(f, "{removed}"),
         }
     }
 }

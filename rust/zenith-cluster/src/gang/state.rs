@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::leftovers::Removed;
 use super::messages::{Failure, Order, Target};
 use super::tree::Process;
 use super::{Notice, Outcome, Rules};
@@ -36,6 +37,8 @@ pub(super) enum Event {
         count: usize,
         first: Vec<Process>,
     },
+    /// Shared memory of the attempt was removed.
+    Removed(Removed),
     /// The launcher was sent a signal.
     Signal(i32),
     /// The gang is not wanted any more.
@@ -160,6 +163,7 @@ impl State {
                     out.push(Command::Tell(Notice::Outlived { count, first }));
                 }
             }
+            Event::Removed(removed) => out.push(Command::Tell(Notice::Removed(removed))),
             Event::Signal(signal) => self.on_signal(signal, now, out),
             Event::Withdrawn => {
                 if matches!(self.phase, Phase::Running | Phase::Outlived { .. }) {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -86,7 +87,7 @@ pub(super) fn own_children() -> Vec<Pid> {
     Children::new().of(rustix::process::getpid())
 }
 
-fn has_ended(process: BorrowedFd<'_>) -> bool {
+pub(super) fn has_ended(process: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(&process, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(ready) if ready > 0)
@@ -135,9 +136,21 @@ pub(super) struct Stat {
     name: String,
     state: u8,
     parent: i32,
+    /// Since the boot, in hundredths of a second, whatever the kernel's own clock is.
+    started_ticks: u64,
 }
 
 impl Stat {
+    /// Of a child of the calling process, which may have ended but was not reaped.
+    pub(super) fn of_child(pid: Pid) -> Option<Self> {
+        Self::of(pid).filter(|stat| stat.parent == rustix::process::getpid().as_raw_nonzero().get())
+    }
+
+    /// How long after the boot the process began.
+    pub(super) fn started_after(&self) -> Duration {
+        Duration::from_millis(self.started_ticks.saturating_mul(10))
+    }
+
     fn of(pid: Pid) -> Option<Self> {
         let bytes = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
         Self::parse(&String::from_utf8_lossy(&bytes))
@@ -149,7 +162,8 @@ impl Stat {
         let (_, name) = head.split_once(" (")?;
         let mut fields = tail.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        Some(Self { name: name.to_owned(), state, parent: fields.next()?.parse().ok()? })
+        let parent = fields.next()?.parse().ok()?;
+        Some(Self { name: name.to_owned(), state, parent, started_ticks: fields.nth(17)?.parse().ok()? })
     }
 }
 
@@ -161,8 +175,9 @@ mod tests {
 
     #[test]
     fn names_with_parentheses_are_read() {
-        let stat = Stat { name: "a) R (b".to_owned(), state: b'S', parent: 7 };
-        assert_eq!(Stat::parse("12 (a) R (b) S 7 12 12 0"), Some(stat));
+        let stat = Stat { name: "a) R (b".to_owned(), state: b'S', parent: 7, started_ticks: 305 };
+        let line = "12 (a) R (b) S 7 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 305 2 3";
+        assert_eq!(Stat::parse(line), Some(stat));
         assert_eq!(Stat::parse("12 a"), None);
     }
 

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-pub(crate) const NAMES: [&str; 7] = ["dual-socket", "container", "across", "nvlink", "chiplets", "vm", "memory-node"];
+pub(crate) const NAMES: [&str; 8] =
+    ["dual-socket", "container", "across", "nvlink", "chiplets", "vm", "memory-node", "g4dn-metal"];
 
 /// Reads a machine through files that are written as its text says: `PATH = CONTENT`, a list in braces stands for each of its
 /// numbers, and a path that comes again gets a further line.
@@ -61,6 +62,7 @@ fn machines_are_read() {
         ("chiplets", (1, 1, 24, 48, 46, 4, 5)),
         ("vm", (1, 1, 2, 2, 2, 1, 1)),
         ("memory-node", (1, 2, 8, 8, 8, 8, 2)),
+        ("g4dn-metal", (2, 2, 48, 96, 96, 2, 8)),
     ] {
         assert_eq!(shape(name), expected, "{name}");
     }

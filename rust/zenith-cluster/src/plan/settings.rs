@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::grace::grace;
 use super::placement::{Placement, place};
 use super::rendezvous::{configuration, static_meeting};
 use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes};
@@ -30,6 +31,8 @@ pub struct Machine {
     pub nccl: Situation,
     /// For log folders that nobody named.
     pub temporary_folder: PathBuf,
+    /// How long after SIGTERM Slurm kills, if this runs under it and it is known.
+    pub slurm_kill_wait: Option<Duration>,
 }
 
 /// Who runs a command line.
@@ -125,7 +128,7 @@ pub fn decide(
     let ranks = counts::local_ranks(&options.nproc_per_node, machine, &environment)?;
     configuration(&options.rdzv_conf)?;
     let logs = logs(&options, &environment)?;
-    let grace = grace(options.shutdown_timeout, &environment)?;
+    let grace = grace(&options, &environment, machine, &mut notices)?;
     if options.no_python && options.module {
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
         return Err(PlanError::Value(what.into()));
@@ -218,17 +221,6 @@ fn logs(options: &Options, environment: &Environment) -> Result<Logs, PlanError>
         duplicate_stdout: options.duplicate_stdout_filters.clone(),
         duplicate_stderr: options.duplicate_stderr_filters.clone(),
     })
-}
-
-/// Honoured on every path (TW-2).
-fn grace(seconds: Option<i64>, environment: &Environment) -> Result<Duration, PlanError> {
-    let seconds = match (seconds, environment.text("TORCH_ELASTIC_SHUTDOWN_TIMEOUT")) {
-        (Some(seconds), _) => seconds,
-        (None, Some(text)) => whole(&text).map_err(PlanError::Value)?,
-        (None, None) => 30,
-    };
-    let refused = || PlanError::Value(format!("shutdown_timeout must be non-negative, got {seconds}"));
-    Ok(Duration::from_secs(u64::try_from(seconds).map_err(|_| refused())?))
 }
 
 fn meeting(options: &Options, is_shared: bool) -> Result<Meeting, PlanError> {
