@@ -21,7 +21,7 @@ pub use environment::Environment;
 pub use error::PlanError;
 pub use interpreter::{Interpreter, interpreter};
 pub use logs::{Duplicate, Tail, TailedStream};
-pub use nodes::{Hosting, Nodes};
+pub use nodes::{Hosting, Nodes, TlsFiles};
 pub use outline::Outline;
 pub use placement::Placement;
 pub use rendezvous::Meeting;

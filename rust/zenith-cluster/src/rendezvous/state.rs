@@ -1,56 +1,28 @@
 //! The decisions of the host: what happened goes in with its time, orders to nodes come out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::messages::{Facts, Order, Progress, Report, Start, Verdict};
+use super::admission::{objection, shown};
+use super::handshake::Join;
+use super::messages::{Decision, Facts, Order, Progress, Report, Start, Verdict};
 use super::places::{self, Newcomer};
+use super::terms::{Call, Terms, beat};
+use super::view::{Door, Electorate, Stamp, VOTERS_MAX, View, Voter};
 use crate::backoff::Backoff;
 
-const BEAT: Duration = Duration::from_secs(1);
-/// Every node is told of every other, so what a start takes grows by their square.
-const NODES_MAX: usize = 4_096;
 const NAMES_SHOWN: usize = 8;
-const RANKS_MAX: u32 = 4_096;
-/// Of what a node says, as far as it is shown.
-const TEXT_MAX: usize = 256;
 
 /// A connection to a node. A node that comes back is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Node(pub(super) u64);
 
-/// What a run demands of its nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    pub least: u32,
-    pub most: u32,
-    /// Every node has the place that its node rank says, and all are needed.
-    pub is_static: bool,
-    pub call: Call,
-    /// How long too few nodes are waited for.
-    pub join_timeout: Duration,
-    /// How long the end is told to nodes that do not listen, and a host is looked for that is out of reach.
-    pub close_timeout: Duration,
-    pub dead_after: Duration,
-    pub max_restarts: u32,
-}
-
-/// When a first attempt begins with fewer than all nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// So long after there were enough.
-    After(Duration),
-    /// At once with so many, since no more will come.
-    Final(u32),
-}
-
 #[derive(Debug)]
 pub(super) enum Event {
     Joined {
         node: Node,
-        facts: Facts,
+        join: Join,
         address: String,
-        is_host: bool,
     },
     Told {
         node: Node,
@@ -60,6 +32,11 @@ pub(super) enum Event {
     Cut(Node),
     /// The host's launcher goes.
     HostLeaves,
+    /// Another says that it is the host of this run.
+    Claimed {
+        term: u64,
+        by: String,
+    },
     /// A deadline may have passed.
     Time,
 }
@@ -70,15 +47,23 @@ pub(super) enum Command {
     /// After all that was sent to it.
     Close(Node),
     Say(String),
+    /// This node is the host no more; terms up to this one have been promised elsewhere.
+    StepDown {
+        why: String,
+        seen: u64,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    terms: Terms,
-    members: BTreeMap<Node, Member>,
+    pub(super) terms: Terms,
+    pub(super) members: BTreeMap<Node, Member>,
+    /// The launcher whose thread this is.
+    own: String,
     /// Who had which place in the last attempt; `None` is a hole.
     places: Vec<Option<Node>>,
     phase: Phase,
+    mandate: Mandate,
     generation: u64,
     attempts: u32,
     restarts: u32,
@@ -87,11 +72,26 @@ pub(super) struct State {
     next_beat: Instant,
 }
 
+/// On whose consent this host's decisions rest.
 #[derive(Debug)]
-struct Member {
-    facts: Facts,
-    address: String,
-    is_host: bool,
+struct Mandate {
+    term: u64,
+    /// A quorum of each has to accept the next view; none for the first host.
+    bases: Vec<Electorate>,
+    /// They have left by themselves, so they will never vote for another.
+    left: BTreeSet<String>,
+    /// Since the election, until they have come: who has voted for this host, and may still be stopping its ranks.
+    awaited: BTreeSet<String>,
+    /// Whether it has had a quorum with it since the election.
+    is_established: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) facts: Facts,
+    pub(super) address: String,
+    launcher: String,
+    door: Option<u16>,
     heard: Instant,
 }
 
@@ -103,9 +103,12 @@ enum Phase {
         give_up_at: Instant,
         call_ends: Option<Instant>,
     },
-    /// Nobody runs; the first of the roster opens the store.
+    /// Nobody runs; the first of the roster opens the store, and voters accept the view.
     Opening {
         roster: Vec<Node>,
+        waits_for: BTreeSet<Node>,
+        port: Option<u16>,
+        electorate: Option<Electorate>,
     },
     Running {
         roster: Vec<Node>,
@@ -119,26 +122,53 @@ enum Phase {
     Over,
 }
 
-/// Both sides say this often that they live.
-pub(super) fn beat(dead_after: Duration) -> Duration {
-    BEAT.min(dead_after / 3)
-}
-
-/// What a node says, fit for a terminal.
-fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(TEXT_MAX).collect()
-}
-
 impl State {
-    pub(super) fn new(terms: Terms, now: Instant) -> Self {
-        let give_up_at = now + terms.join_timeout;
+    /// The host of a run that begins. Later generations than the first are greater; those of another beginning are others.
+    pub(super) fn new(terms: Terms, own: String, generation: u64, now: Instant) -> Self {
+        let mandate = Mandate {
+            term: 1,
+            bases: Vec::new(),
+            left: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            is_established: true,
+        };
+        let phase = Phase::Gathering { not_before: now, give_up_at: now + terms.join_timeout, call_ends: None };
+        Self::with(terms, own, mandate, phase, generation, now)
+    }
+
+    /// A host that was elected by `voters` to go on from `view`.
+    pub(super) fn elected(
+        terms: Terms,
+        own: String,
+        term: u64,
+        (view, bases): (&View, Vec<Electorate>),
+        awaited: BTreeSet<String>,
+        now: Instant,
+    ) -> Self {
+        let mandate = Mandate { term, bases, left: BTreeSet::new(), awaited, is_established: false };
+        let until = now + terms.close_timeout;
+        let give_up_at = match terms.call {
+            Call::Final(_) => until,
+            Call::After(_) => now + terms.join_timeout.max(terms.close_timeout),
+        };
+        let phase = Phase::Gathering { not_before: until, give_up_at, call_ends: None };
+        let mut state = Self::with(terms, own, mandate, phase, view.stamp.generation, now);
+        state.places = vec![None; view.nodes as usize];
+        state.attempts = view.attempt + 1;
+        state.restarts = view.restarts + 1;
+        state
+    }
+
+    fn with(terms: Terms, own: String, mandate: Mandate, phase: Phase, generation: u64, now: Instant) -> Self {
         let next_beat = now + beat(terms.dead_after);
         Self {
             terms,
             members: BTreeMap::new(),
+            own,
             places: Vec::new(),
-            phase: Phase::Gathering { not_before: now, give_up_at, call_ends: None },
-            generation: 0,
+            phase,
+            mandate,
+            generation,
             attempts: 0,
             restarts: 0,
             backoff: Backoff::default(),
@@ -163,10 +193,7 @@ impl State {
     pub(super) fn on_event(&mut self, event: Event, now: Instant, out: &mut Vec<Command>) {
         self.forgive_own_pause(now);
         match event {
-            Event::Joined { node, mut facts, address, is_host } => {
-                facts.name = shown(&facts.name);
-                self.on_join(node, Member { facts, address, is_host, heard: now }, now, out);
-            }
+            Event::Joined { node, join, address } => self.on_join(node, join, address, now, out),
             Event::Told { node, report } => {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.heard = now;
@@ -178,8 +205,14 @@ impl State {
                 self.end(&Verdict::Failed("the host of the rendezvous was stopped".into()), out);
             }
             Event::HostLeaves => {}
+            Event::Claimed { term, by } => {
+                if !self.is_over() && term > self.mandate.term {
+                    self.step_down(&format!("the run has another host already, at {}", shown(&by)), term, out);
+                }
+            }
             Event::Time => self.on_time(now, out),
         }
+        self.keep_mandate(now, out);
         self.gather(now, out);
     }
 
@@ -195,16 +228,32 @@ impl State {
         }
     }
 
-    fn on_join(&mut self, node: Node, member: Member, now: Instant, out: &mut Vec<Command>) {
-        if let Some(why) = self.objection(&member) {
+    fn on_join(&mut self, node: Node, join: Join, address: String, now: Instant, out: &mut Vec<Command>) {
+        let Join { launcher, mut facts, door, was, promised } = join;
+        facts.name = shown(&facts.name);
+        if let Some(why) = objection(self, &facts, &address) {
             out.push(Command::Send(node, Order::Refused(why)));
             out.push(Command::Close(node));
             return;
         }
-        self.members.insert(node, member);
+        if self.terms.elects && promised > self.mandate.term {
+            let why = format!("node {} ({address}) knows of a later election", facts.name);
+            return self.step_down(&why, promised, out);
+        }
+        if !self.mandate.is_established
+            && let Some(place) = was.and_then(|was| self.places.get_mut(was as usize))
+            && place.is_none()
+        {
+            *place = Some(node);
+        }
+        let is_last = self.mandate.awaited.remove(&launcher) && self.mandate.awaited.is_empty();
+        if let (true, Phase::Gathering { not_before, .. }) = (is_last, &mut self.phase) {
+            *not_before = now;
+        }
+        self.members.insert(node, Member { facts, address, launcher, door, heard: now });
         let room = self.terms.most as usize;
         match &self.phase {
-            Phase::Opening { roster } if roster.len() < room => self.meet_again(now),
+            Phase::Opening { roster, .. } if roster.len() < room => self.meet_again(now),
             Phase::Running { roster, done } if roster.len() < room && done.is_empty() => {
                 let why = format!("node {} joins", self.name(node));
                 let roster = roster.clone();
@@ -212,42 +261,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    fn objection(&self, member: &Member) -> Option<String> {
-        let Facts { node_rank, nodes, local_ranks, .. } = member.facts;
-        let Terms { least, most, .. } = self.terms;
-        if self.is_over() {
-            return Some("the job has ended".into());
-        }
-        // It becomes a variable of every rank's environment, and part of messages on every terminal.
-        let is_address = |character: char| character.is_alphanumeric() || "_.:-%".contains(character);
-        if member.address.is_empty() || member.address.len() > TEXT_MAX || !member.address.chars().all(is_address) {
-            return Some("its --local-addr is neither a host name nor an address".into());
-        }
-        if !(1..=RANKS_MAX).contains(&local_ranks) {
-            return Some(format!("{local_ranks} ranks on a node are not between 1 and {RANKS_MAX}"));
-        }
-        if nodes != (least, most) {
-            let (their_least, their_most) = nodes;
-            return Some(format!(
-                "--nnodes={their_least}:{their_most} here, {least}:{most} at the host; give the same to all nodes"
-            ));
-        }
-        if self.members.len() >= NODES_MAX {
-            return Some(format!("{NODES_MAX} nodes have joined already"));
-        }
-        if !self.terms.is_static {
-            return None;
-        }
-        if node_rank >= most {
-            return Some(format!("--node-rank={node_rank} is out of range: there are {most} nodes, counted from 0"));
-        }
-        let other = self.members.values().find(|other| other.facts.node_rank == node_rank)?;
-        Some(format!(
-            "--node-rank={node_rank} is taken by {} ({}); give every node another",
-            other.facts.name, other.address
-        ))
     }
 
     fn on_report(&mut self, node: Node, report: Report, now: Instant, out: &mut Vec<Command>) {
@@ -259,15 +272,37 @@ impl State {
                     "node {name} is suspended (SIGTSTP); it is lost unless it goes on within {time:.1} s"
                 )));
             }
-            Report::Left { what } => self.lose(node, &shown(&what), now, out),
-            Report::Opened { generation, port } if generation == self.generation => self.start(node, port, out),
+            Report::Left { what } => {
+                if let Some(member) = self.members.get(&node) {
+                    self.mandate.left.insert(member.launcher.clone());
+                }
+                self.lose(node, &shown(&what), now, out);
+            }
+            Report::Accepted { generation } if generation == self.generation => {
+                if let Phase::Opening { waits_for, .. } = &mut self.phase {
+                    waits_for.remove(&node);
+                }
+                self.start(out);
+            }
+            Report::Opened { generation, port: opened } if generation == self.generation => {
+                if let Phase::Opening { roster, port, .. } = &mut self.phase
+                    && roster.first() == Some(&node)
+                {
+                    *port = Some(opened);
+                }
+                self.start(out);
+            }
             Report::Succeeded { generation } if generation == self.generation => self.on_success(node, now, out),
             Report::Failed { generation, what } if generation == self.generation => {
                 self.on_failure(node, &shown(&what), now, out);
             }
             Report::Clean { generation } if generation == self.generation => self.on_clean(node, now),
             // Of a generation that is no more.
-            Report::Opened { .. } | Report::Succeeded { .. } | Report::Failed { .. } | Report::Clean { .. } => {}
+            Report::Accepted { .. }
+            | Report::Opened { .. }
+            | Report::Succeeded { .. }
+            | Report::Failed { .. }
+            | Report::Clean { .. } => {}
         }
     }
 
@@ -315,11 +350,17 @@ impl State {
         if self.is_over() {
             return;
         }
-        if member.is_host {
+        if member.launcher == self.own {
             return self.end(&Verdict::Failed(format!("{what}; it was the host of the rendezvous")), out);
         }
+        if !self.has_quorum() && self.restarts < self.terms.max_restarts {
+            // It is no host any more, as `keep_mandate` will say.
+            return;
+        }
         match &self.phase {
-            Phase::Opening { roster } if roster.contains(&node) => self.meet_again(now),
+            Phase::Opening { roster, waits_for, .. } if roster.contains(&node) || waits_for.contains(&node) => {
+                self.meet_again(now);
+            }
             Phase::Running { roster, .. } if roster.contains(&node) => self.set_back(&what, now, out),
             Phase::Stopping { .. } => self.on_clean(node, now),
             _ => {}
@@ -344,7 +385,10 @@ impl State {
     fn stop(&mut self, nodes: &[Node], why: &str, not_before: Instant, out: &mut Vec<Command>) {
         let waits_for: BTreeSet<Node> = nodes.iter().copied().filter(|node| self.members.contains_key(node)).collect();
         for &node in &waits_for {
-            out.push(Command::Send(node, Order::Stop { generation: self.generation, why: why.into() }));
+            out.push(Command::Send(
+                node,
+                Order::Decided(Decision::Stop { generation: self.generation, why: why.into() }),
+            ));
         }
         if waits_for.is_empty() {
             self.meet_again(not_before);
@@ -362,6 +406,7 @@ impl State {
     fn gather(&mut self, now: Instant, out: &mut Vec<Command>) {
         let (here, before) = (self.members.len(), self.places.len());
         let (least, most) = (self.terms.least as usize, self.terms.most as usize);
+        let has_quorum = self.has_quorum();
         let Phase::Gathering { not_before, give_up_at, call_ends } = &mut self.phase else { return };
         if here < least {
             *call_ends = None;
@@ -369,6 +414,9 @@ impl State {
                 let what = self.too_few();
                 self.end(&Verdict::Failed(what), out);
             }
+            return;
+        }
+        if !has_quorum {
             return;
         }
         let is_complete = here >= most
@@ -412,11 +460,91 @@ impl State {
         let roster = if self.terms.is_static { self.by_node_rank() } else { self.by_place() };
         self.places = roster.iter().copied().map(Some).collect();
         self.generation += 1;
-        if let Some((&first, member)) = roster.first().and_then(|first| self.members.get_key_value(first)) {
-            let order = Order::Open { generation: self.generation, address: member.address.clone() };
-            out.push(Command::Send(first, order));
+        let (mut waits_for, mut electorate) = (BTreeSet::new(), None);
+        if self.terms.elects {
+            let view = self.view(&roster);
+            let is_voter = |(_, member): &(&Node, &Member)| view.electorate.has(&member.launcher);
+            waits_for = self.members.iter().filter(is_voter).map(|(&node, _)| node).collect();
+            for &node in self.members.keys() {
+                out.push(Command::Send(node, Order::View(view.clone())));
+            }
+            electorate = Some(view.electorate);
         }
-        self.phase = Phase::Opening { roster };
+        if let Some((&first, member)) = roster.first().and_then(|first| self.members.get_key_value(first)) {
+            let open = Decision::Open { generation: self.generation, address: member.address.clone() };
+            out.push(Command::Send(first, Order::Decided(open)));
+        }
+        self.phase = Phase::Opening { roster, waits_for, port: None, electorate };
+    }
+
+    /// Those with a place first, then spares; this host among them in any case.
+    fn view(&self, roster: &[Node]) -> View {
+        let spares = self.members.keys().filter(|node| !roster.contains(node));
+        let voter = |node: &Node| {
+            let member = self.members.get(node)?;
+            let door = Door { address: member.address.clone(), port: member.door? };
+            Some(Voter { launcher: member.launcher.clone(), name: member.facts.name.clone(), door })
+        };
+        let mut voters: Vec<Voter> = roster.iter().chain(spares).filter_map(voter).collect();
+        if let Some(own) = voters.iter().skip(VOTERS_MAX).position(|voter| voter.launcher == self.own) {
+            voters.swap(VOTERS_MAX - 1, VOTERS_MAX + own);
+        }
+        voters.truncate(VOTERS_MAX);
+        View {
+            stamp: Stamp { term: self.mandate.term, generation: self.generation },
+            electorate: Electorate { voters, host: self.own.clone() },
+            bases: self.mandate.bases.clone(),
+            nodes: u32::try_from(roster.len()).unwrap_or(u32::MAX),
+            attempt: self.attempts,
+            restarts: self.restarts,
+        }
+    }
+
+    /// Who is here, or has left in a way that leaves no doubt.
+    fn present(&self) -> BTreeSet<String> {
+        let here = self.members.values().map(|member| member.launcher.clone());
+        here.chain(self.mandate.left.iter().cloned()).collect()
+    }
+
+    fn has_quorum(&self) -> bool {
+        let present = self.present();
+        self.mandate.bases.iter().all(|base| base.is_quorum(&present))
+    }
+
+    /// A host without a quorum is none: those that it cannot hear may have elected another (ELECT-1).
+    fn keep_mandate(&mut self, now: Instant, out: &mut Vec<Command>) {
+        if self.is_over() {
+            return;
+        }
+        let has_quorum = self.has_quorum();
+        let is_early = match &self.phase {
+            Phase::Gathering { not_before, .. } => !self.mandate.is_established && now < *not_before,
+            _ => false,
+        };
+        if has_quorum || is_early {
+            self.mandate.is_established |= has_quorum;
+            return;
+        }
+        let present = self.present();
+        let lost = self.mandate.bases.iter().flat_map(|base| &base.voters);
+        let lost: BTreeSet<&str> =
+            lost.filter(|voter| !present.contains(&voter.launcher)).map(|voter| voter.name.as_str()).collect();
+        let names: Vec<&str> = lost.iter().copied().take(NAMES_SHOWN).collect();
+        let why = format!(
+            "the host has lost too many nodes at once to go on ({}): they may have gone on without it",
+            names.join(", ")
+        );
+        self.step_down(&why, self.mandate.term, out);
+    }
+
+    fn step_down(&mut self, why: &str, seen: u64, out: &mut Vec<Command>) {
+        for &node in self.members.keys() {
+            out.push(Command::Send(node, Order::Dismissed(why.into())));
+            out.push(Command::Close(node));
+        }
+        out.push(Command::StepDown { why: why.into(), seen });
+        self.members.clear();
+        self.phase = Phase::Over;
     }
 
     fn by_node_rank(&self) -> Vec<Node> {
@@ -436,12 +564,17 @@ impl State {
         places::fill(&self.places, newcomers)
     }
 
-    fn start(&mut self, opener: Node, master_port: u16, out: &mut Vec<Command>) {
-        let Phase::Opening { roster } = &self.phase else { return };
-        let (Some(master), true) = (self.members.get(&opener), roster.first() == Some(&opener)) else { return };
+    /// Once the store listens and the view is in force (ELECT-4).
+    fn start(&mut self, out: &mut Vec<Command>) {
+        let Phase::Opening { roster, waits_for, port: Some(master_port), electorate } = &self.phase else { return };
+        let Some(master) = roster.first().and_then(|first| self.members.get(first)) else { return };
+        if !waits_for.is_empty() {
+            return;
+        }
+        let (roster, master_port, electorate) = (roster.clone(), *master_port, electorate.clone());
         let ranks = |node: &Node| self.members.get(node).map_or(0, |member| member.facts.local_ranks);
         let local_ranks: Vec<u32> = roster.iter().map(ranks).collect();
-        for (group_rank, &node) in (0..).zip(roster) {
+        for (group_rank, &node) in (0..).zip(&roster) {
             let start = Start {
                 generation: self.generation,
                 attempt: self.attempts,
@@ -451,15 +584,19 @@ impl State {
                 master_address: master.address.clone(),
                 master_port,
             };
-            out.push(Command::Send(node, Order::Start(start)));
+            out.push(Command::Send(node, Order::Decided(Decision::Start(start))));
+        }
+        if let Some(electorate) = electorate {
+            self.mandate.left.retain(|launcher| electorate.has(launcher));
+            self.mandate.bases = vec![electorate];
         }
         self.attempts += 1;
-        self.phase = Phase::Running { roster: roster.clone(), done: BTreeSet::new() };
+        self.phase = Phase::Running { roster, done: BTreeSet::new() };
     }
 
     fn end(&mut self, verdict: &Verdict, out: &mut Vec<Command>) {
         for &node in self.members.keys() {
-            out.push(Command::Send(node, Order::End(verdict.clone())));
+            out.push(Command::Send(node, Order::Decided(Decision::End(verdict.clone()))));
         }
         self.phase = Phase::Over;
     }
@@ -499,7 +636,7 @@ impl State {
 
     fn spare(&self, node: Node) -> Option<Progress> {
         match &self.phase {
-            Phase::Opening { roster } | Phase::Running { roster, .. } if !roster.contains(&node) => {
+            Phase::Opening { roster, .. } | Phase::Running { roster, .. } if !roster.contains(&node) => {
                 Some(Progress::Spare)
             }
             _ => None,
