@@ -67,3 +67,7 @@ pub(super) fn is_elected(standing: &Standing, term: u64, votes: &[Answer]) -> bo
     // In the meantime it may have voted for another.
     standing.promised() == term && !electorates.is_empty() && electorates.iter().all(|all| all.is_quorum(&granted))
 }
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

@@ -382,17 +382,17 @@ impl Member {
             Order::Beat(None) => self.line.clear(),
             Order::Beat(Some(progress)) => self.line.show(&progress::text(&progress), Instant::now()),
             Order::View(view) => {
-                let generation = view.stamp.generation;
+                let serial = view.stamp.serial;
                 if !self.office.standing().accept(view) {
                     return Some(Over::Cut("this node has promised its vote to another host".into()));
                 }
-                let _ = self.shared.send(&Report::Accepted { generation });
+                let _ = self.shared.send(&Report::Accepted { serial });
             }
+            Order::InForce(stamp) => self.office.standing().is_in_force(stamp),
             Order::Decided(Decision::End(verdict)) => return Some(Over::Ended(verdict)),
             Order::Decided(decision) => {
                 if let Decision::Start(start) = &decision {
                     self.was = Some(start.group_rank);
-                    self.office.standing().started(start.generation);
                 }
                 self.line.clear();
                 self.shared.tell(News::Decided(decision));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{Door, View};
+use super::view::{Door, Stamp, View};
 
 /// What a node says of itself when it joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub enum Report {
     /// I live.
     Beat,
     /// The view is what this node would go on from.
-    Accepted { generation: u64 },
+    Accepted { serial: u64 },
     /// The store of the attempt listens.
     Opened { generation: u64, port: u16 },
     /// My ranks have ended well.
@@ -48,6 +48,8 @@ pub(super) enum Order {
     Beat(Option<Progress>),
     /// What to go on from if the host is lost; to be accepted.
     View(View),
+    /// The view that was told last is what everybody goes on from.
+    InForce(Stamp),
     Decided(Decision),
     /// You are no longer listened to; stop everything, and join again.
     Dismissed(String),

@@ -76,9 +76,9 @@ impl Standing {
         true
     }
 
-    /// Its host has started an attempt, so the view before it is of no importance any more.
-    pub(super) fn started(&mut self, generation: u64) {
-        if self.accepted.as_ref().is_some_and(|view| view.stamp.generation == generation) {
+    /// The host says that enough others have accepted the view as well.
+    pub(super) fn is_in_force(&mut self, stamp: Stamp) {
+        if self.accepted.as_ref().is_some_and(|view| view.stamp == stamp) {
             self.is_in_force = true;
         }
     }

@@ -76,6 +76,7 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Mandate {
     term: u64,
+    serial: u64,
     /// A quorum of each has to accept the next view; none for the first host.
     bases: Vec<Electorate>,
     /// They have left by themselves, so they will never vote for another.
@@ -84,6 +85,16 @@ struct Mandate {
     awaited: BTreeSet<String>,
     /// Whether it has had a quorum with it since the election.
     is_established: bool,
+    /// The view that is not in force yet.
+    proposal: Option<Proposal>,
+}
+
+#[derive(Debug)]
+struct Proposal {
+    electorate: Electorate,
+    /// Who has not accepted it.
+    waits_for: BTreeSet<Node>,
+    accepted: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -103,12 +114,10 @@ enum Phase {
         give_up_at: Instant,
         call_ends: Option<Instant>,
     },
-    /// Nobody runs; the first of the roster opens the store, and voters accept the view.
+    /// Nobody runs; the first of the roster opens the store, and voters accept a view.
     Opening {
         roster: Vec<Node>,
-        waits_for: BTreeSet<Node>,
         port: Option<u16>,
-        electorate: Option<Electorate>,
     },
     Running {
         roster: Vec<Node>,
@@ -122,16 +131,17 @@ enum Phase {
     Over,
 }
 
+impl Mandate {
+    fn new(term: u64, bases: Vec<Electorate>, awaited: BTreeSet<String>) -> Self {
+        let left = BTreeSet::new();
+        Self { term, serial: 0, bases, left, awaited, is_established: false, proposal: None }
+    }
+}
+
 impl State {
     /// The host of a run that begins. Later generations than the first are greater; those of another beginning are others.
     pub(super) fn new(terms: Terms, own: String, generation: u64, now: Instant) -> Self {
-        let mandate = Mandate {
-            term: 1,
-            bases: Vec::new(),
-            left: BTreeSet::new(),
-            awaited: BTreeSet::new(),
-            is_established: true,
-        };
+        let mandate = Mandate { is_established: true, ..Mandate::new(1, Vec::new(), BTreeSet::new()) };
         let phase = Phase::Gathering { not_before: now, give_up_at: now + terms.join_timeout, call_ends: None };
         Self::with(terms, own, mandate, phase, generation, now)
     }
@@ -145,16 +155,16 @@ impl State {
         awaited: BTreeSet<String>,
         now: Instant,
     ) -> Self {
-        let mandate = Mandate { term, bases, left: BTreeSet::new(), awaited, is_established: false };
+        let mandate = Mandate::new(term, bases, awaited);
         let until = now + terms.close_timeout;
         let give_up_at = match terms.call {
             Call::Final(_) => until,
             Call::After(_) => now + terms.join_timeout.max(terms.close_timeout),
         };
         let phase = Phase::Gathering { not_before: until, give_up_at, call_ends: None };
-        let mut state = Self::with(terms, own, mandate, phase, view.stamp.generation, now);
+        let mut state = Self::with(terms, own, mandate, phase, view.generation, now);
         state.places = vec![None; view.nodes as usize];
-        state.attempts = view.attempt + 1;
+        state.attempts = view.attempts;
         state.restarts = view.restarts + 1;
         state
     }
@@ -278,12 +288,7 @@ impl State {
                 }
                 self.lose(node, &shown(&what), now, out);
             }
-            Report::Accepted { generation } if generation == self.generation => {
-                if let Phase::Opening { waits_for, .. } = &mut self.phase {
-                    waits_for.remove(&node);
-                }
-                self.start(out);
-            }
+            Report::Accepted { serial } if serial == self.mandate.serial => self.on_accepted(node, out),
             Report::Opened { generation, port: opened } if generation == self.generation => {
                 if let Phase::Opening { roster, port, .. } = &mut self.phase
                     && roster.first() == Some(&node)
@@ -346,11 +351,16 @@ impl State {
         for place in self.places.iter_mut().filter(|place| **place == Some(node)) {
             *place = None;
         }
+        // What it has not accepted, it may have; another is proposed.
+        self.mandate.proposal.take_if(|proposal| proposal.waits_for.contains(&node));
         let what = format!("node {} ({}) is lost: {why}", member.facts.name, member.address);
         if self.is_over() {
             return;
         }
         if member.launcher == self.own {
+            if self.terms.elects && !self.mandate.left.contains(&self.own) {
+                return self.step_down(&what, self.mandate.term, out);
+            }
             return self.end(&Verdict::Failed(format!("{what}; it was the host of the rendezvous")), out);
         }
         if !self.has_quorum() && self.restarts < self.terms.max_restarts {
@@ -358,9 +368,7 @@ impl State {
             return;
         }
         match &self.phase {
-            Phase::Opening { roster, waits_for, .. } if roster.contains(&node) || waits_for.contains(&node) => {
-                self.meet_again(now);
-            }
+            Phase::Opening { .. } => self.meet_again(now),
             Phase::Running { roster, .. } if roster.contains(&node) => self.set_back(&what, now, out),
             Phase::Stopping { .. } => self.on_clean(node, now),
             _ => {}
@@ -460,43 +468,90 @@ impl State {
         let roster = if self.terms.is_static { self.by_node_rank() } else { self.by_place() };
         self.places = roster.iter().copied().map(Some).collect();
         self.generation += 1;
-        let (mut waits_for, mut electorate) = (BTreeSet::new(), None);
+        self.phase = Phase::Opening { roster: roster.clone(), port: None };
         if self.terms.elects {
-            let view = self.view(&roster);
-            let is_voter = |(_, member): &(&Node, &Member)| view.electorate.has(&member.launcher);
-            waits_for = self.members.iter().filter(is_voter).map(|(&node, _)| node).collect();
-            for &node in self.members.keys() {
-                out.push(Command::Send(node, Order::View(view.clone())));
-            }
-            electorate = Some(view.electorate);
+            self.propose(out);
         }
         if let Some((&first, member)) = roster.first().and_then(|first| self.members.get_key_value(first)) {
             let open = Decision::Open { generation: self.generation, address: member.address.clone() };
             out.push(Command::Send(first, Order::Decided(open)));
         }
-        self.phase = Phase::Opening { roster, waits_for, port: None, electorate };
+    }
+
+    /// Asks all voters, old and new, to go on from those that are here now (ELECT-4).
+    fn propose(&mut self, out: &mut Vec<Command>) {
+        self.mandate.serial += 1;
+        let electorate = self.electorate();
+        let is_beginning = matches!(self.phase, Phase::Opening { .. });
+        let view = View {
+            stamp: Stamp { term: self.mandate.term, serial: self.mandate.serial },
+            electorate: electorate.clone(),
+            bases: self.mandate.bases.clone(),
+            generation: self.generation,
+            nodes: u32::try_from(self.places.len()).unwrap_or(u32::MAX),
+            attempts: self.attempts + u32::from(is_beginning),
+            restarts: self.restarts,
+        };
+        let mut waits_for = BTreeSet::new();
+        for (&node, member) in &self.members {
+            out.push(Command::Send(node, Order::View(view.clone())));
+            let is_voter = |electorate: &Electorate| electorate.has(&member.launcher);
+            if is_voter(&electorate) || self.mandate.bases.iter().any(is_voter) {
+                waits_for.insert(node);
+            }
+        }
+        self.mandate.proposal = Some(Proposal { electorate, waits_for, accepted: BTreeSet::new() });
     }
 
     /// Those with a place first, then spares; this host among them in any case.
-    fn view(&self, roster: &[Node]) -> View {
-        let spares = self.members.keys().filter(|node| !roster.contains(node));
+    fn electorate(&self) -> Electorate {
+        let places = self.places.iter().flatten();
+        let placed: BTreeSet<&Node> = places.clone().collect();
+        let spares = self.members.keys().filter(|node| !placed.contains(node));
         let voter = |node: &Node| {
             let member = self.members.get(node)?;
             let door = Door { address: member.address.clone(), port: member.door? };
             Some(Voter { launcher: member.launcher.clone(), name: member.facts.name.clone(), door })
         };
-        let mut voters: Vec<Voter> = roster.iter().chain(spares).filter_map(voter).collect();
+        let mut voters: Vec<Voter> = places.chain(spares).filter_map(voter).collect();
         if let Some(own) = voters.iter().skip(VOTERS_MAX).position(|voter| voter.launcher == self.own) {
             voters.swap(VOTERS_MAX - 1, VOTERS_MAX + own);
         }
         voters.truncate(VOTERS_MAX);
-        View {
-            stamp: Stamp { term: self.mandate.term, generation: self.generation },
-            electorate: Electorate { voters, host: self.own.clone() },
-            bases: self.mandate.bases.clone(),
-            nodes: u32::try_from(roster.len()).unwrap_or(u32::MAX),
-            attempt: self.attempts,
-            restarts: self.restarts,
+        Electorate { voters, host: self.own.clone() }
+    }
+
+    fn on_accepted(&mut self, node: Node, out: &mut Vec<Command>) {
+        let Mandate { proposal: Some(proposal), bases, left, .. } = &mut self.mandate else { return };
+        let Some(member) = self.members.get(&node) else { return };
+        proposal.waits_for.remove(&node);
+        proposal.accepted.insert(member.launcher.clone());
+        // Who has joined since the proposal is here and has not accepted it.
+        let consenting: BTreeSet<String> = proposal.accepted.union(left).cloned().collect();
+        if !proposal.waits_for.is_empty() || !bases.iter().all(|base| base.is_quorum(&consenting)) {
+            return;
+        }
+        if let Some(Proposal { electorate, .. }) = self.mandate.proposal.take() {
+            self.mandate.left.retain(|launcher| electorate.has(launcher));
+            self.mandate.bases = vec![electorate];
+            let stamp = Stamp { term: self.mandate.term, serial: self.mandate.serial };
+            for &node in self.members.keys() {
+                out.push(Command::Send(node, Order::InForce(stamp)));
+            }
+        }
+        self.start(out);
+    }
+
+    /// Once a second, so that votes follow who is here: spares that came later, and those that were lost.
+    fn renew(&mut self, out: &mut Vec<Command>) {
+        let is_new = match (&self.mandate.proposal, self.mandate.bases.as_slice()) {
+            (_, []) => false,
+            (Some(proposal), _) => !self.electorate().is_of_the_same(&proposal.electorate),
+            (None, [base]) => !self.electorate().is_of_the_same(base),
+            (None, _) => true,
+        };
+        if is_new && self.mandate.is_established && !matches!(self.phase, Phase::Opening { .. } | Phase::Over) {
+            self.propose(out);
         }
     }
 
@@ -566,12 +621,12 @@ impl State {
 
     /// Once the store listens and the view is in force (ELECT-4).
     fn start(&mut self, out: &mut Vec<Command>) {
-        let Phase::Opening { roster, waits_for, port: Some(master_port), electorate } = &self.phase else { return };
+        let Phase::Opening { roster, port: Some(master_port) } = &self.phase else { return };
         let Some(master) = roster.first().and_then(|first| self.members.get(first)) else { return };
-        if !waits_for.is_empty() {
+        if self.mandate.proposal.is_some() {
             return;
         }
-        let (roster, master_port, electorate) = (roster.clone(), *master_port, electorate.clone());
+        let (roster, master_port) = (roster.clone(), *master_port);
         let ranks = |node: &Node| self.members.get(node).map_or(0, |member| member.facts.local_ranks);
         let local_ranks: Vec<u32> = roster.iter().map(ranks).collect();
         for (group_rank, &node) in (0..).zip(&roster) {
@@ -585,10 +640,6 @@ impl State {
                 master_port,
             };
             out.push(Command::Send(node, Order::Decided(Decision::Start(start))));
-        }
-        if let Some(electorate) = electorate {
-            self.mandate.left.retain(|launcher| electorate.has(launcher));
-            self.mandate.bases = vec![electorate];
         }
         self.attempts += 1;
         self.phase = Phase::Running { roster, done: BTreeSet::new() };
@@ -616,6 +667,7 @@ impl State {
         }
         if now >= self.next_beat {
             self.next_beat = now + beat(self.terms.dead_after);
+            self.renew(out);
             let gathering = self.progress(now);
             for &node in self.members.keys() {
                 out.push(Command::Send(node, Order::Beat(self.spare(node).or_else(|| gathering.clone()))));

@@ -104,7 +104,7 @@ impl World {
         let Some(order) = simulated.orders.pop_front() else { return false };
         match order {
             Order::Beat(_) => {}
-            Order::View(_) | Order::Elsewhere(_) => panic!("nobody is elected here"),
+            Order::View(_) | Order::InForce(_) | Order::Elsewhere(_) => panic!("nobody is elected here"),
             Order::Decided(Decision::Open { generation, .. }) => {
                 let port = u16::try_from(generation).expect("few");
                 simulated.reports.push_back(Report::Opened { generation, port });

@@ -1,4 +1,4 @@
-//! Who may decide about a run: the nodes of its newest attempt, each of which knows of all the others.
+//! Who may decide about a run: the nodes that take part in it, spares too, each of which knows of the others.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ pub(super) struct Door {
     pub(super) port: u16,
 }
 
-/// The later one is greater: a term has one host, which counts its attempts.
+/// The later one is greater: a term has one host, which counts the views that it proposes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Stamp {
     pub(super) term: u64,
-    pub(super) generation: u64,
+    pub(super) serial: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +44,17 @@ impl Electorate {
         2 * count > all || 2 * count == all && willing.contains(&self.host)
     }
 
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        let all = |electorate: &Self| electorate.voters.iter().map(|voter| voter.launcher.clone()).collect::<BTreeSet<_>>();
+        self.host == other.host && all(self) == all(other)
+    }
+
     pub(super) fn has(&self, launcher: &str) -> bool {
         self.voters.iter().any(|voter| voter.launcher == launcher)
     }
 }
 
-/// An attempt as those know it who may have to go on after its host.
+/// What a node has to know to go on after its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct View {
     pub(super) stamp: Stamp,
@@ -57,8 +62,11 @@ pub(super) struct View {
     /// Those without whose consent it is not in force: of the view before it, and of views before that one which may not have
     /// been in force either.
     pub(super) bases: Vec<Electorate>,
+    /// Of the newest attempt.
+    pub(super) generation: u64,
     pub(super) nodes: u32,
-    pub(super) attempt: u32,
+    /// How many have begun, or may have.
+    pub(super) attempts: u32,
     pub(super) restarts: u32,
 }
 
