@@ -451,6 +451,29 @@ fn nodes_that_are_lost_one_after_another_leave_the_last_two_enough() {
     assert_eq!(world.running(0), None, "four of five at once may be the network's doing");
 }
 
+/// ELECT-2: newcomers have accepted a view that was never in force, and are a quorum of it.
+#[test]
+fn newcomers_go_on_only_with_those_before_them() {
+    let mut world = World::new(2, (1, 6));
+    world.settle(3);
+    for newcomer in 2..5 {
+        world.add();
+        world.join(newcomer, 0);
+    }
+    while world.obey(0) || world.hear(0) || world.obey(1) || world.hear(1) {}
+    for newcomer in 2..5 {
+        while world.obey(newcomer) {}
+        assert_eq!(world.nodes[newcomer].standing.view().map(|view| view.electorate.voters.len()), Some(5));
+    }
+    world.sides = vec![0, 0, 1, 1, 1];
+    world.settle(20);
+    assert_eq!(world.hosts(), [0]);
+    assert!(world.running(0).is_some() && world.running(0) == world.running(1));
+    world.sides = vec![0; 5];
+    world.settle(20);
+    assert!(world.nodes.iter().all(|node| node.running == world.running(0)));
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Obey(usize),

@@ -248,6 +248,8 @@ impl State {
         }
         if self.terms.elects && promised > self.mandate.term {
             let why = format!("node {} ({address}) knows of a later election", facts.name);
+            out.push(Command::Send(node, Order::Dismissed(why.clone())));
+            out.push(Command::Close(node));
             return self.step_down(&why, promised, out);
         }
         if !self.mandate.is_established

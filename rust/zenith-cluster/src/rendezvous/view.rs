@@ -45,7 +45,8 @@ impl Electorate {
     }
 
     pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
-        let all = |electorate: &Self| electorate.voters.iter().map(|voter| voter.launcher.clone()).collect::<BTreeSet<_>>();
+        let all =
+            |electorate: &Self| electorate.voters.iter().map(|voter| voter.launcher.clone()).collect::<BTreeSet<_>>();
         self.host == other.host && all(self) == all(other)
     }
 
