@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import time
-
-import pytest
 
 from .conftest import Node, Start
 from .test_attempts import check_ranks
@@ -61,22 +58,47 @@ def test_the_other_of_two_nodes_does_not_go_on_alone(start: Start) -> None:
 
 
 def test_a_spare_is_a_third_voter(start: Start) -> None:
-    arguments = ["--nnodes=1:2", "--max-restarts=2", f"--rdzv-conf={QUICK}"]
-    host = start(LONG, *arguments, "--local-addr=127.0.0.1")
-    time.sleep(0.2)
-    other = start(LONG, *arguments, "--local-addr=127.0.0.2")
-    for node in (host, other):
-        node.waits_for(" WORLD_SIZE=4 ", 2)
-    spare = start(LONG, *arguments, "--local-addr=127.0.0.3")
-    # It has a vote from the next attempt on.
-    time.sleep(0.5)
-    other.process.send_signal(signal.SIGKILL)
-    other.process.wait()
-    for node in (host, spare):
+    nodes = started(start, 2, "--nnodes=1:2", "--max-restarts=2", f"--rdzv-conf={QUICK}")
+    spare = start(LONG, "--nnodes=1:2", "--max-restarts=2", f"--rdzv-conf={QUICK}", "--local-addr=127.0.0.3")
+    # Votes follow who is here once in a heartbeat, which is half a second.
+    time.sleep(2)
+    assert spare.ranks() == []
+    nodes[0].kill()
+    for node in (nodes[1], spare):
         node.waits_for(" WORLD_SIZE=4 ", 2 if node is spare else 4)
-    again = start(LONG, *arguments, "--local-addr=127.0.0.2")
-    time.sleep(0.5)
-    spare.kill()
-    again.waits_for(" WORLD_SIZE=4 ", 2)
-    host.kill()
-    assert again.process.poll() is None
+    check_ranks([nodes[1], spare], 2, restarts="1")
+
+
+def test_a_new_node_finds_the_elected_host_where_the_first_was(start: Start) -> None:
+    arguments = ["--nnodes=2:3", "--max-restarts=2", f"--rdzv-conf={QUICK}"]
+    nodes = started(start, 3, *arguments)
+    nodes[0].kill()
+    for node in nodes[1:]:
+        node.waits_for(" WORLD_SIZE=4 ", 2)
+    # It can have the endpoint's port, and takes itself for the host until it hears of the other.
+    again = start(LONG, *arguments, "--local-addr=127.0.0.1")
+    for node in (nodes[1], nodes[2], again):
+        node.waits_for(" WORLD_SIZE=6 ", 2 if node is again else 4)
+    ranks = check_ranks([nodes[1], nodes[2], again], 2, restarts="1")
+    assert ranks[0]["MASTER_ADDR"] == "127.0.0.2", "places are kept"
+    assert "the run has another host already" in again.stderr
+
+
+def test_a_list_of_endpoints_leads_to_the_run_without_the_first(start: Start, port: int) -> None:
+    arguments = ["--nnodes=2:3", "--max-restarts=2", f"--rdzv-conf={QUICK}"]
+    endpoints = f"--rdzv-endpoint=127.0.0.1:{port},127.0.0.2:{port}"
+    nodes = started(start, 3, *arguments, endpoints)
+    nodes[0].kill()
+    for node in nodes[1:]:
+        node.waits_for(" WORLD_SIZE=4 ", 2)
+    elsewhere = start(LONG, *arguments, endpoints, "--rdzv-conf=is_host=false", "--local-addr=127.0.0.4")
+    elsewhere.waits_for(" WORLD_SIZE=6 ", 2)
+    check_ranks([nodes[1], nodes[2], elsewhere], 2, restarts="1")
+
+
+def test_an_election_can_be_done_without(start: Start) -> None:
+    conf = f"--rdzv-conf={QUICK},election=false,close_timeout=1.5"
+    nodes = started(start, 3, "--nnodes=1:3", "--max-restarts=2", conf)
+    nodes[0].kill()
+    assert [node.code() for node in nodes[1:]] == [1, 1]
+    assert "is lost, and with it the run" in nodes[1].stderr

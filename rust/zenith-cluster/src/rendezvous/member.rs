@@ -132,7 +132,7 @@ impl Member {
         let mut pause = RETRY_FIRST;
         loop {
             let mut last = None;
-            let hint = self.office.standing().hint().cloned();
+            let hint = self.office.standing().hint().filter(|hint| !self.endpoints.contains(hint)).cloned();
             for door in hint.iter().chain(&self.endpoints) {
                 match self.caller.reach(door) {
                     Ok(stream) => match self.caller.greet(stream, door, &self.request()) {

@@ -107,5 +107,5 @@ fn refused(key: &str, path: &Path, what: &str) -> io::Error {
 
 /// What is wrong with a connection, for whoever looks at both sides' certificates.
 pub(super) fn explained(error: &io::Error) -> String {
-    format!("{error}. See tls_cert, tls_key and tls_ca of both nodes, and their clocks")
+    format!("{error}. See tls_cert, tls_key, tls_ca and tls_name of both nodes, and their clocks")
 }
