@@ -235,10 +235,11 @@ impl World {
 
     /// A node finds that its host does not answer, or a host that one of its nodes does not.
     fn notice(&mut self, node: usize) {
-        if let Some((host, _)) = self.nodes[node].link
-            && (!self.reaches(node, host) || self.nodes[host].state.is_none())
-        {
-            self.cut(node);
+        if let Some((host, connection)) = self.nodes[node].link {
+            let is_known = self.nodes[host].state.as_ref().is_some_and(|state| state.members.contains_key(&connection));
+            if !self.reaches(node, host) || !is_known && self.nodes[node].orders.is_empty() {
+                self.cut(node);
+            }
         }
         let gone: Vec<Node> = (0..self.nodes.len())
             .filter_map(|other| self.nodes[other].link.filter(|&(host, _)| host == node && !self.reaches(other, node)))

@@ -247,3 +247,7 @@ impl Peer {
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;
