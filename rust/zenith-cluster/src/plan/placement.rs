@@ -125,8 +125,10 @@ fn set_threads(
     let share = loaders.leave(whole, false);
     let Some(topology) = topology else {
         environment.set("OMP_NUM_THREADS", share.to_string());
-        let left = if share < whole { format!(", {} of each rank's left to loaders", whole - share) } else { String::new() };
-        notices.push(format!("OMP_NUM_THREADS={share} for each rank ({cores} cores, {ranks} ranks{left}); {OTHERWISE}"));
+        let left =
+            if share < whole { format!(", {} of each rank's left to loaders", whole - share) } else { String::new() };
+        notices
+            .push(format!("OMP_NUM_THREADS={share} for each rank ({cores} cores, {ranks} ranks{left}); {OTHERWISE}"));
         return Vec::new();
     };
     let of_bindings = placement::threads(topology, places).into_iter();
@@ -136,7 +138,10 @@ fn set_threads(
     for (index, group) in threads.chunk_by(|a, b| a == b).enumerate() {
         let _ = write!(text, "{}{} for {}", if index == 0 { "" } else { ", " }, group[0], counted(group.len()));
     }
-    notices.push(format!("{text}, in order (a rank's share of the cores that it is bound to, less {}); {OTHERWISE}", loaders.text()));
+    notices.push(format!(
+        "{text}, in order (a rank's share of the cores that it is bound to, less {}); {OTHERWISE}",
+        loaders.text()
+    ));
     threads
 }
 

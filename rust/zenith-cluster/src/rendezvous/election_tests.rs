@@ -152,7 +152,7 @@ impl World {
                     let machine = &mut self.nodes[host];
                     machine.state = None;
                     machine.standing.see(seen);
-                    machine.standing.preside(None);
+                    machine.standing.step_down();
                 }
             }
         }
@@ -512,9 +512,9 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// F-46 is checked at every start. At last, healed, one host is left wherever a quorum lives.
+    /// F-46 is checked at every start. At last, healed, all nodes follow one host, if none of them has died.
     #[test]
     fn whatever_is_lost_no_two_gangs_have_the_same_generation(
         acts in proptest::collection::vec(act(), 0..400),
@@ -548,17 +548,13 @@ proptest! {
             }
         }
         world.sides = vec![0; world.nodes.len()];
-        let alive: BTreeSet<String> =
-            world.nodes.iter().filter(|node| node.is_alive).map(|node| node.standing.launcher.clone()).collect();
-        let newest = world.nodes.iter().filter(|node| node.is_alive).max_by_key(|node| node.standing.view().map(|view| view.stamp));
-        let is_able = newest.is_some_and(|newest| {
-            let electorates = newest.standing.electorates();
-            !electorates.is_empty() && electorates.iter().all(|electorate| electorate.is_quorum(&alive))
-        });
+        let is_whole = world.nodes.iter().all(|node| node.is_alive);
         world.settle(120);
-        prop_assert!(world.hosts().len() <= 1 || !is_able, "hosts {:?}", world.hosts());
-        if is_able && !world.ended {
-            prop_assert_eq!(world.hosts().len(), 1, "a quorum lives");
+        let is_over = world.nodes.iter().any(|node| node.state.as_ref().is_some_and(State::is_over));
+        if is_whole && !world.ended && !is_over {
+            prop_assert_eq!(world.hosts().len(), 1, "everybody lives");
+            let host = world.hosts()[0];
+            prop_assert!(world.nodes.iter().all(|node| node.link.is_some_and(|(followed, _)| followed == host)));
         }
     }
 }

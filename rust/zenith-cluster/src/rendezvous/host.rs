@@ -254,7 +254,7 @@ impl Host {
                     eprintln!("zenith-run: {why}");
                     let mut standing = self.office.standing();
                     standing.see(seen);
-                    standing.preside(None);
+                    standing.step_down();
                     drop(standing);
                     self.state = None;
                 }

@@ -36,7 +36,11 @@ impl Line {
             }
             readable(self.peer.stream(), Duration::from_secs(5)).expect("a poll");
             let end = self.peer.on_readable(&self.run, &mut said).and_then(|()| self.peer.flush());
-            assert!(self.peer.frames.len() <= 2 * READ_BYTES + FRAME_BYTES_MAX, "{} bytes wait", self.peer.frames.len());
+            assert!(
+                self.peer.frames.len() <= 2 * READ_BYTES + FRAME_BYTES_MAX,
+                "{} bytes wait",
+                self.peer.frames.len()
+            );
             assert!(self.peer.unsent.len() <= UNSENT_BYTES_MAX);
             end?;
         }
@@ -44,14 +48,8 @@ impl Line {
     }
 
     fn greeting(&self) -> Vec<u8> {
-        let facts = Facts {
-            name: "n".into(),
-            address: None,
-            topology: None,
-            node_rank: 0,
-            local_ranks: 1,
-            nodes: (1, 1),
-        };
+        let facts =
+            Facts { name: "n".into(), address: None, topology: None, node_rank: 0, local_ranks: 1, nodes: (1, 1) };
         let join = Join { launcher: "l".into(), facts, door: None, was: None, promised: 0 };
         let hello = Seal::default().frame(&self.run.hello());
         [MAGIC.to_vec(), hello, Seal::default().frame(&Request::Join(join))].concat()

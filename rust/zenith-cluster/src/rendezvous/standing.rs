@@ -35,6 +35,8 @@ pub(super) struct Standing {
     accepted: Option<View>,
     /// Whether the view that was accepted is known to be in force.
     is_in_force: bool,
+    /// The same of what was accepted before the views of this term, or the newest of them that is in force.
+    fallback: Option<(View, bool)>,
     host: Option<Door>,
     is_host: bool,
     /// Whoever said last that it is the host, where this node has not found out itself.
@@ -43,7 +45,16 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn new(launcher: String) -> Self {
-        Self { launcher, promised: 0, accepted: None, is_in_force: false, host: None, is_host: false, hint: None }
+        Self {
+            launcher,
+            promised: 0,
+            accepted: None,
+            is_in_force: false,
+            fallback: None,
+            host: None,
+            is_host: false,
+            hint: None,
+        }
     }
 
     pub(super) fn promised(&self) -> u64 {
@@ -71,15 +82,28 @@ impl Standing {
             return false;
         }
         self.promised = view.stamp.term;
-        self.accepted = Some(view);
+        let before = self.accepted.replace(view);
+        if newest.is_none_or(|newest| newest.term < self.promised) {
+            self.fallback = before.map(|before| (before, self.is_in_force));
+        }
         self.is_in_force = false;
         true
     }
 
     /// The host says that enough others have accepted the view as well.
     pub(super) fn is_in_force(&mut self, stamp: Stamp) {
-        if self.accepted.as_ref().is_some_and(|view| view.stamp == stamp) {
+        if let Some(view) = self.accepted.as_ref().filter(|view| view.stamp == stamp) {
             self.is_in_force = true;
+            self.fallback = Some((view.clone(), true));
+        }
+    }
+
+    /// This node was the host, and is none any more: what it has proposed will never be in force, since nobody else says so.
+    pub(super) fn step_down(&mut self) {
+        self.preside(None);
+        if !self.is_in_force && self.accepted.as_ref().is_some_and(|view| view.electorate.host == self.launcher) {
+            let (view, is_in_force) = self.fallback.take().unzip();
+            (self.accepted, self.is_in_force) = (view, is_in_force.unwrap_or_default());
         }
     }
 

@@ -262,7 +262,12 @@ impl State {
         if let (true, Phase::Gathering { not_before, .. }) = (is_last, &mut self.phase) {
             *not_before = now;
         }
+        // It knows that its connection has ended before this host does.
+        let before = self.members.iter().find(|(_, member)| member.launcher == launcher).map(|(&before, _)| before);
         self.members.insert(node, Member { facts, address, launcher, door, heard: now });
+        if let Some(before) = before {
+            self.lose(before, "it joins anew", now, out);
+        }
         let room = self.terms.most as usize;
         match &self.phase {
             Phase::Opening { roster, .. } if roster.len() < room => self.meet_again(now),
@@ -360,7 +365,7 @@ impl State {
             return;
         }
         if member.launcher == self.own {
-            if self.terms.elects && !self.mandate.left.contains(&self.own) {
+            if !self.mandate.bases.is_empty() && !self.mandate.left.contains(&self.own) {
                 return self.step_down(&what, self.mandate.term, out);
             }
             return self.end(&Verdict::Failed(format!("{what}; it was the host of the rendezvous")), out);
@@ -552,7 +557,8 @@ impl State {
             (None, [base]) => !self.electorate().is_of_the_same(base),
             (None, _) => true,
         };
-        if is_new && self.mandate.is_established && !matches!(self.phase, Phase::Opening { .. } | Phase::Over) {
+        let may = self.mandate.is_established && self.has_quorum();
+        if is_new && may && !matches!(self.phase, Phase::Opening { .. } | Phase::Over) {
             self.propose(out);
         }
     }
