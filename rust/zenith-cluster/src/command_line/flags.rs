@@ -164,7 +164,7 @@ pub(super) const FLAGS: &[Flag] = &[
         Group::Rendezvous,
         Kind::Text(|o| &mut o.rdzv_endpoint),
         "HOST[:PORT]",
-        "Where nodes meet.",
+        "Where nodes meet; under c10d a list, of which the first is the host's.",
     ),
     flag(
         "--rdzv-id",
@@ -419,6 +419,13 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::OptionalText(|o| &mut o.plot),
         "FILE",
         "Draw the machine with its sockets, nodes, cores and GPUs, coloured by rank, as SVG.",
+    ),
+    own(
+        "--loader-cores",
+        Group::Workers,
+        Kind::OptionalWhole(|o| &mut o.loader_cores),
+        "N",
+        "Cores of each rank's share that OMP_NUM_THREADS leaves to data loaders; else a quarter where ranks are bound, and none where they are not.",
     ),
     with_choices(
         &["bash", "zsh", "fish"],

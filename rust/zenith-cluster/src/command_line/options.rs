@@ -25,6 +25,8 @@ pub struct Options {
     pub virtual_local_rank: bool,
     pub numa_binding: Option<String>,
     pub nccl_env: String,
+    /// Of each rank's share of cores, those that are left to data loaders.
+    pub loader_cores: Option<i64>,
     pub start_method: String,
 
     pub max_restarts: i64,
@@ -74,6 +76,7 @@ impl Options {
             ("--numa-binding=auto", self.numa_binding.as_deref() == Some("auto")),
             ("--nccl-env", self.nccl_env != "off"),
             ("--outer-grace", self.outer_grace.is_some()),
+            ("--loader-cores", self.loader_cores.is_some()),
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -108,6 +111,7 @@ impl Default for Options {
             virtual_local_rank: false,
             numa_binding: None,
             nccl_env: "off".into(),
+            loader_cores: None,
             start_method: "spawn".into(),
             max_restarts: 0,
             monitor_interval: 0.1,

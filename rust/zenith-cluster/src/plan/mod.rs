@@ -23,7 +23,7 @@ pub use error::PlanError;
 pub(crate) use grace::asks_for_kill_wait;
 pub use interpreter::{Interpreter, interpreter};
 pub use logs::{Duplicate, Tail, TailedStream};
-pub use nodes::{Hosting, Nodes};
+pub use nodes::{Hosting, Nodes, TlsFiles};
 pub use outline::Outline;
 pub use placement::Placement;
 pub use rendezvous::Meeting;

@@ -28,12 +28,27 @@ pub struct Nodes {
     /// Where the host listens.
     pub host: String,
     pub port: u16,
+    /// Where the run is found as well, if that node is lost.
+    pub other_endpoints: Vec<(String, u16)>,
     pub hosting: Hosting,
     /// How other nodes reach this one, if the user has said so.
     pub local_address: Option<String>,
     pub node_rank: u32,
     pub topology: Option<String>,
     pub secret_file: Option<PathBuf>,
+    pub tls: Option<TlsFiles>,
+}
+
+/// In PEM form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// This node's certificate, and those between it and the authority.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Whose certificates are taken.
+    pub authority: PathBuf,
+    /// To whom a host's certificate is made out, if not to its address.
+    pub name: Option<String>,
 }
 
 impl Nodes {
@@ -78,9 +93,9 @@ pub(super) fn nodes(
         let what = "--store=rank0 with a static rendezvous of several nodes: both need the same port";
         return Err(PlanError::Unsupported(format!("{what}. Use --rdzv-backend=c10d")));
     }
-    let (host, port) = match &step {
-        Some(step) => (step.host.clone(), step.port),
-        None => endpoint(is_static, options)?,
+    let ((host, port), other_endpoints) = match &step {
+        Some(step) => ((step.host.clone(), step.port), Vec::new()),
+        None => endpoints(is_static, options)?,
     };
     let interval = seconds("keep_alive_interval", Duration::from_secs(1))?;
     let missed = seconds("keep_alive_max_attempt", Duration::from_secs_f64(BEATS_MISSED_MAX))?;
@@ -105,6 +120,8 @@ pub(super) fn nodes(
         least: if is_static { most } else { least },
         most,
         is_static,
+        // Of a static run the address of the first node is given, and it needs all nodes.
+        elects: !is_static && conf("election").map_or(Ok(true), |text| truth("election", text))?,
         call,
         join_timeout: joining,
         close_timeout: seconds("close_timeout", CLOSE)?,
@@ -117,7 +134,7 @@ pub(super) fn nodes(
         (true, _) if options.node_rank == 0 => Hosting::Yes,
         (true, _) => Hosting::No,
         (false, None) => Hosting::IfOurs,
-        (false, Some(text)) if truth(text)? => Hosting::Yes,
+        (false, Some(text)) if truth("is_host", text)? => Hosting::Yes,
         (false, Some(_)) => Hosting::No,
     };
     Ok(Some(Nodes {
@@ -125,6 +142,7 @@ pub(super) fn nodes(
         terms,
         host,
         port,
+        other_endpoints,
         hosting,
         local_address: options.local_addr.clone().filter(|address| !address.is_empty()),
         node_rank: node_rank(is_static, options, environment)?,
@@ -132,16 +150,35 @@ pub(super) fn nodes(
         secret_file: conf("secret_file")
             .map(Into::into)
             .or_else(|| environment.get("ZENITH_RDZV_SECRET_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)),
+        tls: tls(conf)?,
     }))
 }
 
-fn endpoint(is_static: bool, options: &Options) -> Result<(String, u16), PlanError> {
+/// `--rdzv-conf`'s keys that begin with `tls_`: all three files, or none.
+fn tls<'a>(conf: impl Fn(&str) -> Option<&'a str>) -> Result<Option<TlsFiles>, PlanError> {
+    let name = conf("tls_name").map(Into::into);
+    match (conf("tls_cert"), conf("tls_key"), conf("tls_ca")) {
+        (Some(certificate), Some(key), Some(authority)) => {
+            let (certificate, key, authority) = (certificate.into(), key.into(), authority.into());
+            Ok(Some(TlsFiles { certificate, key, authority, name }))
+        }
+        (None, None, None) if name.is_none() => Ok(None),
+        _ => Err(PlanError::Value("--rdzv-conf: tls_cert, tls_key and tls_ca belong together: give all three".into())),
+    }
+}
+
+type Endpoint = (String, u16);
+
+/// Where nodes meet: the host's, and under c10d others at which the run is found as well.
+fn endpoints(is_static: bool, options: &Options) -> Result<(Endpoint, Vec<Endpoint>), PlanError> {
     if !is_static {
-        let (host, port) = parse_endpoint(&options.rdzv_endpoint)?;
-        return Ok((host, port.unwrap_or(C10D_PORT)));
+        let one = |text: &str| parse_endpoint(text).map(|(host, port)| (host, port.unwrap_or(C10D_PORT)));
+        let mut endpoints = options.rdzv_endpoint.split(',');
+        let first = one(endpoints.next().unwrap_or_default())?;
+        return Ok((first, endpoints.map(one).collect::<Result<_, _>>()?));
     }
     match static_meeting(&options.rdzv_endpoint, &options.master_addr, options.master_port)? {
-        Meeting::At { host, port } => Ok((host, port)),
+        Meeting::At { host, port } => Ok(((host, port), Vec::new())),
         Meeting::FreePort => Err(PlanError::Value("a static rendezvous needs an address: --master-addr".into())),
     }
 }
@@ -176,11 +213,11 @@ fn positive(key: &str, text: &str) -> Result<Duration, PlanError> {
 /// Longer waits are mistakes, and would not fit the clocks.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
-fn truth(text: &str) -> Result<bool, PlanError> {
+fn truth(key: &str, text: &str) -> Result<bool, PlanError> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "t" | "yes" | "y" => Ok(true),
         "0" | "false" | "f" | "no" | "n" => Ok(false),
-        _ => Err(PlanError::Value(format!("--rdzv-conf: is_host must be true or false, got '{text}'"))),
+        _ => Err(PlanError::Value(format!("--rdzv-conf: {key} must be true or false, got '{text}'"))),
     }
 }
 
@@ -208,6 +245,7 @@ mod tests {
                 least: 2,
                 most: 4,
                 is_static: false,
+                elects: true,
                 call: Call::After(seconds(30)),
                 join_timeout: seconds(600),
                 close_timeout: seconds(30),

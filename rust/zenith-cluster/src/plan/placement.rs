@@ -58,7 +58,9 @@ pub(super) fn place(
                 .into(),
         );
     }
-    let threads = set_threads(ranks, machine, topology.as_ref().filter(|_| is_bound), &places, environment, notices);
+    let loaders = Loaders::of(options)?;
+    let bound = topology.as_ref().filter(|_| is_bound);
+    let threads = set_threads(ranks, machine, bound, &places, loaders, environment, notices);
     let situation = Situation { is_one_node, is_bound, ..machine.nccl.clone() };
     let level = Level::named(&options.nccl_env).unwrap_or_default();
     for variable in placement::variables(level, &situation, |name| environment.get(name).is_some()) {
@@ -68,33 +70,78 @@ pub(super) fn place(
     Ok(Placement { mode, topology, places, threads })
 }
 
+/// Which of a rank's cores compute no more than their share, as loaders' threads run there (TN-6).
+#[derive(Debug, Clone, Copy)]
+enum Loaders {
+    Given(u32),
+    /// Who asks for a binding wants its cores to be used well, and threads that wait for each other at every step are not, where
+    /// a core of them decodes as well. Without a binding the scheduler moves them.
+    AQuarter,
+}
+
+impl Loaders {
+    fn of(options: &Options) -> Result<Self, PlanError> {
+        let refused = |cores| PlanError::Value(format!("--loader-cores must be >= 0, got {cores}"));
+        match options.loader_cores {
+            None => Ok(Self::AQuarter),
+            Some(cores) => u32::try_from(cores).map(Self::Given).map_err(|_| refused(cores)),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Given(cores) => format!("{cores} for loaders"),
+            Self::AQuarter => "a quarter for loaders".into(),
+        }
+    }
+
+    fn leave(self, cores: u32, is_bound: bool) -> u32 {
+        let left = match self {
+            Self::Given(left) => left,
+            Self::AQuarter if is_bound => cores / 4,
+            Self::AQuarter => 0,
+        };
+        cores.saturating_sub(left).max(1)
+    }
+}
+
 /// Cores are shared by the ranks; one thread each, torchrun's choice, leaves most of them idle (TN-7).
 fn set_threads(
     ranks: u32,
     machine: &Machine,
     topology: Option<&Topology>,
     places: &[Place],
+    loaders: Loaders,
     environment: &mut Environment,
     notices: &mut Vec<String>,
 ) -> Vec<u32> {
     const OTHERWISE: &str = "set it yourself to choose another number";
-    if ranks <= 1 || environment.get("OMP_NUM_THREADS").is_some() {
+    let is_one = ranks <= 1 && matches!(loaders, Loaders::AQuarter);
+    if is_one || environment.get("OMP_NUM_THREADS").is_some() {
         return Vec::new();
     }
     let cores = machine.cpus;
-    let share = (cores / ranks).max(1);
+    let whole = (cores / ranks).max(1);
+    let share = loaders.leave(whole, false);
     let Some(topology) = topology else {
         environment.set("OMP_NUM_THREADS", share.to_string());
-        notices.push(format!("OMP_NUM_THREADS={share} for each rank ({cores} cores, {ranks} ranks); {OTHERWISE}"));
+        let left =
+            if share < whole { format!(", {} of each rank's left to loaders", whole - share) } else { String::new() };
+        notices
+            .push(format!("OMP_NUM_THREADS={share} for each rank ({cores} cores, {ranks} ranks{left}); {OTHERWISE}"));
         return Vec::new();
     };
-    let of_bindings = placement::threads(topology, places);
-    let threads: Vec<u32> = of_bindings.into_iter().map(|threads| threads.unwrap_or(share)).collect();
+    let of_bindings = placement::threads(topology, places).into_iter();
+    let threads: Vec<u32> =
+        of_bindings.map(|threads| threads.map_or(share, |threads| loaders.leave(threads, true))).collect();
     let mut text = String::from("OMP_NUM_THREADS=");
     for (index, group) in threads.chunk_by(|a, b| a == b).enumerate() {
         let _ = write!(text, "{}{} for {}", if index == 0 { "" } else { ", " }, group[0], counted(group.len()));
     }
-    notices.push(format!("{text}, in order (a rank's share of the cores that it is bound to); {OTHERWISE}"));
+    notices.push(format!(
+        "{text}, in order (a rank's share of the cores that it is bound to, less {}); {OTHERWISE}",
+        loaders.text()
+    ));
     threads
 }
 

@@ -30,16 +30,37 @@ fn ranks_follow_the_visible_gpus() {
 #[test]
 fn threads_are_the_ranks_own_where_ranks_are_bound() {
     let (placement, environment, notices) = placed("nvlink", Some("exclusive"), 4, &[]).expect("a plan");
-    assert_eq!(placement.threads, [5, 5, 4, 14]);
+    assert_eq!(placement.threads, [4, 4, 3, 11], "5, 5, 4 and 14 cores, a quarter of them left to loaders");
     assert_eq!(environment.get("OMP_NUM_THREADS"), None, "it is not the same for all");
     let notice = notices.iter().find(|text| text.starts_with("OMP_NUM_THREADS")).expect("printed");
-    assert!(notice.starts_with("OMP_NUM_THREADS=5 for 2 ranks, 4 for 1 rank, 14 for 1 rank, in order"), "{notice}");
+    assert!(notice.starts_with("OMP_NUM_THREADS=4 for 2 ranks, 3 for 1 rank, 11 for 1 rank, in order"), "{notice}");
     let (placement, environment, _) = placed("nvlink", None, 4, &[]).expect("a plan");
     assert_eq!((placement.threads, environment.text("OMP_NUM_THREADS")), (vec![], Some("8".into())));
     let (placement, ..) = placed("nvlink", Some("exclusive"), 4, &[("OMP_NUM_THREADS", "3")]).expect("a plan");
     assert_eq!(placement.threads, [] as [u32; 0], "the user's own");
     let (placement, ..) = placed("nvlink", Some("exclusive"), 1, &[]).expect("a plan");
     assert_eq!(placement.threads, [] as [u32; 0], "one rank: OpenMP counts by its affinity");
+}
+
+#[test]
+fn cores_are_left_to_loaders_as_many_as_are_asked_for() {
+    let with = |binding: Option<&str>, ranks, cores| {
+        let options =
+            Options { numa_binding: binding.map(String::from), loader_cores: Some(cores), ..Options::default() };
+        let machine = Machine { cpus: 32, topology: Some(recorded("nvlink")), ..Machine::default() };
+        let (mut environment, mut notices) = (Environment::default(), Vec::new());
+        place(&options, ranks, true, &machine, &mut environment, &mut notices)
+            .map(|placement| (placement.threads, environment.text("OMP_NUM_THREADS"), notices))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(with(Some("exclusive"), 4, 2).expect("a plan").0, [3, 3, 2, 12]);
+    assert_eq!(with(Some("exclusive"), 4, 0).expect("a plan").0, [5, 5, 4, 14]);
+    assert_eq!(with(Some("exclusive"), 4, 99).expect("a plan").0, [1, 1, 1, 1], "never none");
+    let (_, unbound, notices) = with(None, 4, 2).expect("a plan");
+    assert_eq!(unbound.as_deref(), Some("6"));
+    assert!(notices[0].contains("2 of each rank's left to loaders"), "{notices:?}");
+    assert_eq!(with(None, 1, 2).expect("a plan").1.as_deref(), Some("30"), "asked for, so said to one rank too");
+    assert!(with(None, 1, -1).expect_err("no number of cores").contains("--loader-cores must be >= 0, got -1"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How a node and its host find out that they belong together: same version, same run, same secret.
 //!
-//! `Hello` and `Challenge` exchange fresh numbers; the host's proof is in the latter, the node's is the seal of all that it
+//! `Hello` and `Challenge` exchange fresh numbers, after TLS where there is such; the host's proof is in the latter, the node's is the seal of all that it
 //! sends from then on. Neither side shows the secret, and nothing that was recorded once is of use later.
 
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,18 @@ use uuid::Uuid;
 
 use super::messages::Facts;
 use super::secret::Secret;
+use super::standing::Ask;
+use super::tls::Tls;
 use super::wire::Seal;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What both sides must agree on.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) id: String,
     pub(super) secret: Option<Secret>,
+    pub(super) tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,18 +30,31 @@ pub(super) struct Hello {
     has_secret: bool,
 }
 
-/// The host's answers, until the node is a member.
+/// The host's answer to a `Hello`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Answer {
-    Challenge { nonce: String, proof: Option<[u8; 32]> },
+pub(super) enum Challenge {
+    Proof { nonce: String, proof: Option<[u8; 32]> },
     Refused(String),
+}
+
+/// What a node comes for, once both sides are proven.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Request {
+    Join(Join),
+    Ask(Ask),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Join {
-    /// Which launcher this is, so that the host knows its own.
+    /// Which launcher this is, so that the host knows its own, and voters.
     pub(super) launcher: String,
     pub(super) facts: Facts,
+    /// The port at which it answers other nodes.
+    pub(super) door: Option<u16>,
+    /// Its group rank in the last attempt of this run that it took part in.
+    pub(super) was: Option<u32>,
+    /// The highest term that it has promised anything for.
+    pub(super) promised: u64,
 }
 
 /// 244 random bits.
@@ -53,7 +69,7 @@ impl Run {
     }
 
     /// The host's side: its answer, and the seal of what follows.
-    pub(super) fn answer(&self, hello: &Hello) -> Result<(Answer, Seal), String> {
+    pub(super) fn answer(&self, hello: &Hello) -> Result<(Challenge, Seal), String> {
         if hello.version != VERSION {
             let theirs = hello.version;
             return Err(format!(
@@ -85,14 +101,14 @@ impl Run {
         }
         let proof = self.secret.as_ref().map(|secret| secret.derive("host", &texts).tag(&[]));
         let seal = Seal::new(self.secret.as_ref().map(|secret| secret.derive("session", &texts)), true);
-        Ok((Answer::Challenge { nonce, proof }, seal))
+        Ok((Challenge::Proof { nonce, proof }, seal))
     }
 
     /// The node's side.
-    pub(super) fn accept(&self, hello: &Hello, answer: Answer) -> Result<Seal, String> {
+    pub(super) fn accept(&self, hello: &Hello, answer: Challenge) -> Result<Seal, String> {
         let (nonce, proof) = match answer {
-            Answer::Refused(why) => return Err(why),
-            Answer::Challenge { nonce, proof } => (nonce, proof),
+            Challenge::Refused(why) => return Err(why),
+            Challenge::Proof { nonce, proof } => (nonce, proof),
         };
         let texts = [self.id.as_str(), &hello.nonce, &nonce];
         let key = match (&self.secret, proof) {
@@ -119,7 +135,7 @@ mod tests {
             std::fs::write(folder.path().join("s"), text).expect("a file");
             Secret::read(&folder.path().join("s")).expect("a secret")
         });
-        Run { id: id.into(), secret }
+        Run { id: id.into(), secret, tls: None }
     }
 
     fn meet(node: &Run, host: &Run) -> Result<(), String> {
@@ -157,7 +173,7 @@ mod tests {
         let (hello, impostor) = (node.hello(), run("r", Some("guess")));
         let (answer, _) = impostor.answer(&hello).expect("it says it has one");
         assert!(node.accept(&hello, answer).is_err());
-        let without = Answer::Challenge { nonce: "1".into(), proof: None };
+        let without = Challenge::Proof { nonce: "1".into(), proof: None };
         assert!(node.accept(&hello, without).is_err());
     }
 }

@@ -1,9 +1,10 @@
-//! The host's thread: connections in, decisions of `State` out.
+//! The thread that answers other nodes: connections in; while this node is the host, decisions of `State` out.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::handshake::{Join, Run};
 use super::messages::Order;
+use super::office::Office;
 use super::peer::{End, Peer, Said};
+use super::standing::Ask;
 use super::state::{Command, Event, Node, State};
 use crate::store::Doorkeeper;
 
@@ -19,6 +22,8 @@ use crate::store::Doorkeeper;
 const UNKNOWN_MAX: usize = 256;
 const STRANGERS_NAMED_MAX: u32 = 8;
 const ACCEPTS_PER_TURN: usize = 64;
+/// Where nothing is due; events end the wait.
+const LONG: Duration = Duration::from_secs(3600);
 /// While somebody's patience may end.
 const SHORT: Duration = Duration::from_millis(250);
 /// When the system has no descriptors.
@@ -27,8 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) listener: TcpListener,
-    /// Can be read when this launcher goes.
-    pub(super) leaving: OwnedFd,
+    pub(super) office: Arc<Office>,
     pub(super) run: Run,
     /// Which of the launchers is this one.
     pub(super) own: String,
@@ -38,7 +42,8 @@ pub(super) struct Host {
     pub(super) is_static: bool,
     /// Who gets clients of the store that come to the same port.
     pub(super) doorkeeper: Option<Doorkeeper>,
-    pub(super) state: State,
+    /// What it decides, if this node is the host.
+    pub(super) state: Option<State>,
     pub(super) close_timeout: Duration,
     pub(super) peers: BTreeMap<Node, Peer>,
     pub(super) next: u64,
@@ -48,7 +53,7 @@ pub(super) struct Host {
 /// What can be done without waiting.
 struct Ready {
     listener: bool,
-    leaving: bool,
+    bell: bool,
     readable: Vec<Node>,
     writable: Vec<Node>,
 }
@@ -76,13 +81,22 @@ impl Host {
             for node in ready.readable {
                 self.read(node, now);
             }
-            if ready.leaving && !self.state.is_over() {
+            if ready.bell {
+                self.office.silence();
+                if let Some(state) = self.office.appointed() {
+                    self.state = Some(state);
+                }
+            }
+            if self.office.is_leaving() {
+                if self.state.is_none() {
+                    return;
+                }
                 self.decide(Event::HostLeaves, now);
             }
             // After all that has come, so that nobody is taken for dead whose heartbeat waits to be read.
             self.decide(Event::Time, Instant::now());
             self.drop_late(now);
-            if self.state.is_over() {
+            if self.is_over() {
                 let close_at = *close_at.get_or_insert(now + self.close_timeout);
                 if now >= close_at || !self.peers.values().any(Peer::is_member) {
                     return;
@@ -91,15 +105,20 @@ impl Host {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.state.as_ref().is_some_and(State::is_over)
+    }
+
     fn wait(&self) -> io::Result<Ready> {
-        let is_short = self.state.is_over() || self.peers.values().any(|peer| !peer.is_known());
-        let until = self.state.deadline().saturating_duration_since(Instant::now());
+        let is_short = self.is_over() || self.peers.values().any(|peer| !peer.is_known());
+        let deadline = self.state.as_ref().map(State::deadline);
+        let until = deadline.map_or(LONG, |deadline| deadline.saturating_duration_since(Instant::now()));
         let until = if is_short { until.min(SHORT) } else { until };
         let mut awaited = Vec::with_capacity(self.peers.len() + 2);
         awaited.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
         // Once the end is decided, its reason is of no interest.
-        let leaving = if self.state.is_over() { PollFlags::empty() } else { PollFlags::IN };
-        awaited.push(PollFd::from_borrowed_fd(self.leaving.as_fd(), leaving));
+        let bell = if self.is_over() { PollFlags::empty() } else { PollFlags::IN };
+        awaited.push(PollFd::from_borrowed_fd(self.office.bell.as_fd(), bell));
         awaited.extend(self.peers.values().map(|peer| PollFd::new(peer.stream(), peer.interest())));
         match rustix::event::poll(&mut awaited, Timespec::try_from(until).ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -112,7 +131,7 @@ impl Host {
         };
         Ok(Ready {
             listener: is_ready(0),
-            leaving: is_ready(1),
+            bell: is_ready(1),
             readable: which(PollFlags::IN | PollFlags::ERR | PollFlags::HUP),
             writable: which(PollFlags::OUT),
         })
@@ -146,6 +165,12 @@ impl Host {
         for said in said {
             match said {
                 Said::Join(join) => self.join(node, join, now),
+                Said::Ask(ask) => self.answer(node, &ask, now),
+                Said::Nonsense(what) => {
+                    if let Some(address) = self.peers.get(&node).map(|peer| peer.address) {
+                        self.name_stranger(address, &what);
+                    }
+                }
                 Said::Report(report) => self.decide(Event::Told { node, report }, now),
             }
         }
@@ -156,14 +181,30 @@ impl Host {
 
     fn join(&mut self, node: Node, join: Join, now: Instant) {
         let Some(peer) = self.peers.get(&node) else { return };
-        let is_host = join.launcher == self.own;
-        let address = match (&join.facts.address, is_host) {
+        if self.state.is_none() {
+            let hint = self.office.standing().hint().cloned();
+            self.send(node, &Order::Elsewhere(hint), now);
+            return self.attend(node, now, |peer| peer.leave(now));
+        }
+        let is_own = join.launcher == self.own;
+        let address = match (&join.facts.address, is_own) {
             (_, true) if self.is_static => self.address.clone(),
             (Some(address), _) => address.clone(),
             (None, true) => self.address.clone(),
             (None, false) => peer.address.ip().to_canonical().to_string(),
         };
-        self.decide(Event::Joined { node, facts: join.facts, address, is_host }, now);
+        self.decide(Event::Joined { node, join, address }, now);
+    }
+
+    /// Whoever asks gets one answer, and is no member.
+    fn answer(&mut self, node: Node, ask: &Ask, now: Instant) {
+        if let Ask::Claim { term, door } = ask {
+            self.office.standing().hear_of(door.clone());
+            self.decide(Event::Claimed { term: *term, by: format!("{} port {}", door.address, door.port) }, now);
+        }
+        let answer = self.office.standing().answer(ask);
+        self.attend(node, now, |peer| peer.send(&answer));
+        self.attend(node, now, |peer| peer.leave(now));
     }
 
     fn attend(&mut self, node: Node, now: Instant, what: impl FnOnce(&mut Peer) -> Result<(), End>) {
@@ -178,10 +219,10 @@ impl Host {
         match (end, &self.doorkeeper) {
             (End::Store, Some(doorkeeper)) => doorkeeper.hand(peer.into_stream()),
             (End::Store, None) => self.name_stranger(
-                &peer,
+                peer.address,
                 "it speaks as a client of torch's store, so as torchrun does; start all nodes of a run by zenith-run",
             ),
-            (End::Stranger(what), _) => self.name_stranger(&peer, &what),
+            (End::Stranger(what), _) => self.name_stranger(peer.address, &what),
             (End::Gone, _) => {}
         }
         if was_member {
@@ -189,10 +230,10 @@ impl Host {
         }
     }
 
-    fn name_stranger(&mut self, peer: &Peer, what: &str) {
+    fn name_stranger(&mut self, address: SocketAddr, what: &str) {
         self.strangers += 1;
         if self.strangers <= STRANGERS_NAMED_MAX {
-            eprintln!("zenith-run: the rendezvous closed a connection from {}: {what}", peer.address);
+            eprintln!("zenith-run: the rendezvous closed a connection from {address}: {what}");
         }
     }
 
@@ -201,13 +242,22 @@ impl Host {
     }
 
     fn decide(&mut self, event: Event, now: Instant) {
+        let Some(state) = &mut self.state else { return };
         let mut commands = Vec::new();
-        self.state.on_event(event, now, &mut commands);
+        state.on_event(event, now, &mut commands);
         for command in commands {
             match command {
                 Command::Send(node, order) => self.send(node, &order, now),
                 Command::Close(node) => self.attend(node, now, |peer| peer.leave(now)),
                 Command::Say(what) => eprintln!("zenith-run: {what}"),
+                Command::StepDown { why, seen } => {
+                    eprintln!("zenith-run: {why}");
+                    let mut standing = self.office.standing();
+                    standing.see(seen);
+                    standing.step_down();
+                    drop(standing);
+                    self.state = None;
+                }
             }
         }
     }

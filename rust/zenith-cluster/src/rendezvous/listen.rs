@@ -5,21 +5,68 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 
+use super::view::Door;
 use crate::plan::{Hosting, Nodes};
 
-/// The host's port, or `None` if another node is the host.
-pub(super) fn listen(nodes: &Nodes) -> io::Result<Option<TcpListener>> {
-    match nodes.hosting {
-        Hosting::No => Ok(None),
-        Hosting::Yes => must_bind(&nodes.host, nodes.port).map(Some).map_err(|error| {
+/// What this node listens at.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) listener: TcpListener,
+    /// What others call it, where it is one of the endpoints.
+    pub(super) endpoint: Option<Door>,
+    pub(super) is_host: bool,
+}
+
+/// The host's port, or that at which this node answers others; `None` where nobody asks it.
+pub(super) fn listen(nodes: &Nodes) -> io::Result<Option<Listening>> {
+    let endpoints = endpoints(nodes);
+    if nodes.hosting == Hosting::Yes {
+        let listener = must_bind(&nodes.host, nodes.port).map_err(|error| {
             let what = format!("the rendezvous cannot listen at {} port {}: {error}", nodes.host, nodes.port);
             io::Error::new(error.kind(), format!("{what}. Choose another port, or end what uses it"))
+        })?;
+        return Ok(Some(Listening { listener, endpoint: endpoints.into_iter().next(), is_host: true }));
+    }
+    if nodes.hosting == Hosting::IfOurs {
+        for (place, endpoint) in endpoints.into_iter().enumerate() {
+            // Others are another machine's; another launcher's of this one; or names that nobody knows yet.
+            if let Ok(listener) = bind_if_ours(&endpoint.address, endpoint.port) {
+                return Ok(Some(Listening { listener, endpoint: Some(endpoint), is_host: place == 0 }));
+            }
+        }
+    }
+    if !nodes.terms.elects {
+        return Ok(None);
+    }
+    let listener = door(nodes)?;
+    Ok(Some(Listening { listener, endpoint: None, is_host: false }))
+}
+
+/// Where nodes meet, the first host's first.
+pub(super) fn endpoints(nodes: &Nodes) -> Vec<Door> {
+    let first = Door { address: nodes.host.clone(), port: nodes.port };
+    let others = nodes.other_endpoints.iter().map(|(address, port)| Door { address: address.clone(), port: *port });
+    std::iter::once(first).chain(others).collect()
+}
+
+/// At the address by which this node reaches the endpoint, which is the one that others see.
+fn door(nodes: &Nodes) -> io::Result<TcpListener> {
+    let given = nodes.local_address.as_deref().and_then(literal);
+    let towards = || {
+        let endpoint = (nodes.host.as_str(), nodes.port).to_socket_addrs().ok()?.next()?;
+        let any: IpAddr = if endpoint.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        // Of a datagram socket this sends nothing.
+        socket.connect(endpoint).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let address = if nodes.local_address.is_some() { given } else { towards() };
+    match address.map(|address| TcpListener::bind((address, 0))) {
+        Some(Ok(listener)) => Ok(listener),
+        // Others reach this node by an address or a name that is not its own.
+        _ => bind_everywhere(0).map_err(|error| {
+            io::Error::new(error.kind(), format!("the rendezvous cannot listen at any port of this node: {error}"))
         }),
-        Hosting::IfOurs => match bind_if_ours(&nodes.host, nodes.port) {
-            Ok(listener) => Ok(Some(listener)),
-            // Another machine's; another launcher's of this one; or a name that nobody knows yet.
-            Err(_) => Ok(None),
-        },
     }
 }
 

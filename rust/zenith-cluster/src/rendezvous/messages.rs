@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::view::{Door, Stamp, View};
+
 /// What a node says of itself when it joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Facts {
@@ -23,6 +25,8 @@ pub(super) struct Facts {
 pub enum Report {
     /// I live.
     Beat,
+    /// The view is what this node would go on from.
+    Accepted { serial: u64 },
     /// The store of the attempt listens; the port of JAX's coordinator is held.
     Opened { generation: u64, port: u16, coordinator_port: u16 },
     /// My ranks have ended well.
@@ -42,20 +46,33 @@ pub enum Report {
 pub(super) enum Order {
     /// I live, and this is what all wait for.
     Beat(Option<Progress>),
-    /// Open a store for the attempt, which the others will reach at this address of yours.
+    /// What to go on from if the host is lost; to be accepted.
+    View(View),
+    /// The view that was told last is what everybody goes on from.
+    InForce(Stamp),
+    Decided(Decision),
+    /// You are no longer listened to; stop everything, and join again.
+    Dismissed(String),
+    /// This is not the host; it is there, as far as this node knows.
+    Elsewhere(Option<Door>),
+    /// You cannot take part, for a reason that does not pass.
+    Refused(String),
+}
+
+/// What the launcher of a node is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Open a store for the attempt, which others reach at this address of yours, and report its port.
     Open {
         generation: u64,
         address: String,
     },
     Start(Start),
+    /// Stop the ranks and report when nothing of them is left.
     Stop {
         generation: u64,
         why: String,
     },
-    /// You are no longer listened to; stop everything, and join again.
-    Dismissed(String),
-    /// You cannot take part, for a reason that does not pass.
-    Refused(String),
     End(Verdict),
 }
 

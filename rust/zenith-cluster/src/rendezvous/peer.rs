@@ -1,27 +1,31 @@
 //! One connection of the host: who speaks, what was said, what is still to be sent.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use serde::Serialize;
 
-use super::handshake::{Answer, Hello, Join, Run};
+use super::handshake::{Challenge, Hello, Join, Request, Run};
+use super::link::Link;
 use super::messages::Report;
+use super::standing::Ask;
+use super::tls;
 use super::wire::{FRAME_BYTES_MAX, Frames, GREETING_BYTES_MAX, MAGIC, Seal};
 
 /// To say who one is (RDZV-4), and to take a last message.
 const PATIENCE: Duration = Duration::from_secs(3);
-const READ_BYTES: usize = 64 << 10;
 /// A node that takes nothing for so long does not live.
 const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// What torch's store clients send first.
 const STORE_CLIENT: u8 = 0;
+/// A handshake of TLS begins so.
+const TLS_CLIENT: u8 = 22;
 
 #[derive(Debug)]
 pub(super) struct Peer {
-    stream: TcpStream,
+    link: Link,
     pub(super) address: SocketAddr,
     deadline: Option<Instant>,
     frames: Frames,
@@ -40,6 +44,8 @@ enum Stage {
     Greeting,
     Challenged,
     Member,
+    /// It has asked, and gets one answer.
+    Asking,
     /// It gets what is unsent, and is not listened to.
     Leaving,
 }
@@ -47,7 +53,10 @@ enum Stage {
 #[derive(Debug)]
 pub(super) enum Said {
     Join(Join),
+    Ask(Ask),
     Report(Report),
+    /// What it says is no TLS that is taken.
+    Nonsense(String),
 }
 
 /// Why a connection ends.
@@ -72,19 +81,20 @@ impl Peer {
         stream.set_nodelay(true)?;
         let deadline = Some(now + PATIENCE);
         let (frames, seal, unsent) = (Frames::default(), Seal::default(), Vec::new());
-        Ok(Self { stream, address, deadline, frames, seal, stage: Stage::Unknown, unsent })
+        let link = Link::plain(stream);
+        Ok(Self { link, address, deadline, frames, seal, stage: Stage::Unknown, unsent })
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.link.stream()
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+        self.link.into_stream()
     }
 
     pub(super) fn interest(&self) -> PollFlags {
-        if self.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
+        if self.unsent.is_empty() && !self.link.wants_write() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
     }
 
     pub(super) fn is_member(&self) -> bool {
@@ -103,26 +113,61 @@ impl Peer {
     pub(super) fn on_readable(&mut self, run: &Run, said: &mut Vec<Said>) -> Result<(), End> {
         if self.stage == Stage::Unknown {
             let mut first = [0];
-            match self.stream.peek(&mut first) {
+            match self.link.stream().peek(&mut first) {
                 Ok(0) => return Err(End::Gone),
-                Ok(_) if first[0] == STORE_CLIENT => return Err(End::Store),
-                Ok(_) => self.stage = Stage::Beginning,
+                Ok(_) => self.begin(first[0], run)?,
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut bytes = [0; READ_BYTES];
-        let count = match self.stream.read(&mut bytes) {
-            Ok(0) => return Err(End::Gone),
-            Ok(count) => count,
+        let mut frames = Frames::default();
+        let is_open = match self.link.receive(if self.is_heard() { &mut self.frames } else { &mut frames }) {
+            Ok(is_open) => is_open,
             Err(error) if is_passing(&error) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::InvalidData && self.is_heard() => {
+                // The other side is told what is wrong; it is closed once it has read that.
+                said.push(Said::Nonsense(tls::explained(&error)));
+                self.stage = Stage::Leaving;
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
-        if self.stage != Stage::Leaving {
-            self.frames.push(bytes.get(..count).unwrap_or_default());
+        if self.is_heard() {
             self.understand(run, said).map_err(End::Stranger)?;
         }
+        if is_open { Ok(()) } else { Err(End::Gone) }
+    }
+
+    fn is_heard(&self) -> bool {
+        !matches!(self.stage, Stage::Leaving | Stage::Asking)
+    }
+
+    fn begin(&mut self, first: u8, run: &Run) -> Result<(), End> {
+        match (first, &run.tls) {
+            (STORE_CLIENT, _) => return Err(End::Store),
+            (TLS_CLIENT, None) => {
+                return Err(End::Stranger(
+                    "it speaks TLS, and this node has no tls_cert; give all nodes the same".into(),
+                ));
+            }
+            (TLS_CLIENT, Some(tls)) => self.link.secure(tls.host().map_err(|error| End::Stranger(error.to_string()))?),
+            (_, Some(_)) if MAGIC.first() == Some(&first) => {
+                let why =
+                    "the host demands TLS, and this node has none; give it tls_cert, tls_key and tls_ca by --rdzv-conf";
+                self.refuse(why.into());
+                return Ok(());
+            }
+            (_, Some(_)) => return Err(End::Stranger("it does not speak TLS".into())),
+            (_, None) => {}
+        }
+        self.stage = Stage::Beginning;
         Ok(())
+    }
+
+    /// It gets the reason, and is not listened to.
+    fn refuse(&mut self, why: String) {
+        self.unsent.extend(Seal::default().frame(&Challenge::Refused(why)));
+        self.stage = Stage::Leaving;
     }
 
     fn understand(&mut self, run: &Run, said: &mut Vec<Said>) -> Result<(), String> {
@@ -145,19 +190,25 @@ impl Peer {
                             self.stage = Stage::Challenged;
                         }
                         Err(why) => {
-                            self.unsent.extend(Seal::default().frame(&Answer::Refused(why)));
-                            self.stage = Stage::Leaving;
+                            self.refuse(why);
                             return Ok(());
                         }
                     }
                 }
-                Stage::Challenged => {
-                    said.push(Said::Join(self.seal.open(&body).map_err(|error| error.to_string())?));
-                    self.stage = Stage::Member;
-                    self.deadline = None;
-                }
+                Stage::Challenged => match self.seal.open(&body).map_err(|error| error.to_string())? {
+                    Request::Join(join) => {
+                        said.push(Said::Join(join));
+                        self.stage = Stage::Member;
+                        self.deadline = None;
+                    }
+                    Request::Ask(ask) => {
+                        said.push(Said::Ask(ask));
+                        self.stage = Stage::Asking;
+                        return Ok(());
+                    }
+                },
                 Stage::Member => said.push(Said::Report(self.seal.open(&body).map_err(|error| error.to_string())?)),
-                Stage::Unknown | Stage::Beginning | Stage::Leaving => return Ok(()),
+                Stage::Unknown | Stage::Beginning | Stage::Asking | Stage::Leaving => return Ok(()),
             }
         }
         Ok(())
@@ -173,18 +224,14 @@ impl Peer {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), End> {
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(0) => return Err(End::Gone),
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_passing(&error) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+        match self.link.flush(&mut self.unsent) {
+            Ok(()) => {}
+            Err(error) if is_passing(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
         if self.stage == Stage::Leaving {
             // It is closed when the other side has read this: to close with unread bytes would take back what was sent.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            self.link.finish();
         }
         Ok(())
     }
@@ -200,3 +247,7 @@ impl Peer {
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

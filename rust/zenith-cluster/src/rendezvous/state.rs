@@ -1,56 +1,28 @@
 //! The decisions of the host: what happened goes in with its time, orders to nodes come out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::messages::{Facts, Order, Progress, Report, Start, Verdict};
+use super::admission::{objection, shown};
+use super::handshake::Join;
+use super::messages::{Decision, Facts, Order, Progress, Report, Start, Verdict};
 use super::places::{self, Newcomer};
+use super::terms::{Call, Terms, beat};
+use super::view::{Door, Electorate, Stamp, VOTERS_MAX, View, Voter};
 use crate::backoff::Backoff;
 
-const BEAT: Duration = Duration::from_secs(1);
-/// Every node is told of every other, so what a start takes grows by their square.
-const NODES_MAX: usize = 4_096;
 const NAMES_SHOWN: usize = 8;
-const RANKS_MAX: u32 = 4_096;
-/// Of what a node says, as far as it is shown.
-const TEXT_MAX: usize = 256;
 
 /// A connection to a node. A node that comes back is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Node(pub(super) u64);
 
-/// What a run demands of its nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    pub least: u32,
-    pub most: u32,
-    /// Every node has the place that its node rank says, and all are needed.
-    pub is_static: bool,
-    pub call: Call,
-    /// How long too few nodes are waited for.
-    pub join_timeout: Duration,
-    /// How long the end is told to nodes that do not listen, and a host is looked for that is out of reach.
-    pub close_timeout: Duration,
-    pub dead_after: Duration,
-    pub max_restarts: u32,
-}
-
-/// When a first attempt begins with fewer than all nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// So long after there were enough.
-    After(Duration),
-    /// At once with so many, since no more will come.
-    Final(u32),
-}
-
 #[derive(Debug)]
 pub(super) enum Event {
     Joined {
         node: Node,
-        facts: Facts,
+        join: Join,
         address: String,
-        is_host: bool,
     },
     Told {
         node: Node,
@@ -60,6 +32,11 @@ pub(super) enum Event {
     Cut(Node),
     /// The host's launcher goes.
     HostLeaves,
+    /// Another says that it is the host of this run.
+    Claimed {
+        term: u64,
+        by: String,
+    },
     /// A deadline may have passed.
     Time,
 }
@@ -70,15 +47,23 @@ pub(super) enum Command {
     /// After all that was sent to it.
     Close(Node),
     Say(String),
+    /// This node is the host no more; terms up to this one have been promised elsewhere.
+    StepDown {
+        why: String,
+        seen: u64,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    terms: Terms,
-    members: BTreeMap<Node, Member>,
+    pub(super) terms: Terms,
+    pub(super) members: BTreeMap<Node, Member>,
+    /// The launcher whose thread this is.
+    own: String,
     /// Who had which place in the last attempt; `None` is a hole.
     places: Vec<Option<Node>>,
     phase: Phase,
+    mandate: Mandate,
     generation: u64,
     attempts: u32,
     restarts: u32,
@@ -87,11 +72,37 @@ pub(super) struct State {
     next_beat: Instant,
 }
 
+/// On whose consent this host's decisions rest.
 #[derive(Debug)]
-struct Member {
-    facts: Facts,
-    address: String,
-    is_host: bool,
+struct Mandate {
+    term: u64,
+    serial: u64,
+    /// A quorum of each has to accept the next view; none for the first host.
+    bases: Vec<Electorate>,
+    /// They have left by themselves, so they will never vote for another.
+    left: BTreeSet<String>,
+    /// Since the election, until they have come: who has voted for this host, and may still be stopping its ranks.
+    awaited: BTreeSet<String>,
+    /// Whether it has had a quorum with it since the election.
+    is_established: bool,
+    /// The view that is not in force yet.
+    proposal: Option<Proposal>,
+}
+
+#[derive(Debug)]
+struct Proposal {
+    electorate: Electorate,
+    /// Who has not accepted it.
+    waits_for: BTreeSet<Node>,
+    accepted: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) facts: Facts,
+    pub(super) address: String,
+    launcher: String,
+    door: Option<u16>,
     heard: Instant,
 }
 
@@ -103,9 +114,10 @@ enum Phase {
         give_up_at: Instant,
         call_ends: Option<Instant>,
     },
-    /// Nobody runs; the first of the roster opens the store.
+    /// Nobody runs; the first of the roster opens the store, and voters accept a view.
     Opening {
         roster: Vec<Node>,
+        ports: Option<(u16, u16)>,
     },
     Running {
         roster: Vec<Node>,
@@ -119,26 +131,54 @@ enum Phase {
     Over,
 }
 
-/// Both sides say this often that they live.
-pub(super) fn beat(dead_after: Duration) -> Duration {
-    BEAT.min(dead_after / 3)
-}
-
-/// What a node says, fit for a terminal.
-fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(TEXT_MAX).collect()
+impl Mandate {
+    fn new(term: u64, bases: Vec<Electorate>, awaited: BTreeSet<String>) -> Self {
+        let left = BTreeSet::new();
+        Self { term, serial: 0, bases, left, awaited, is_established: false, proposal: None }
+    }
 }
 
 impl State {
-    pub(super) fn new(terms: Terms, now: Instant) -> Self {
-        let give_up_at = now + terms.join_timeout;
+    /// The host of a run that begins. Later generations than the first are greater; those of another beginning are others.
+    pub(super) fn new(terms: Terms, own: String, generation: u64, now: Instant) -> Self {
+        let mandate = Mandate { is_established: true, ..Mandate::new(1, Vec::new(), BTreeSet::new()) };
+        let phase = Phase::Gathering { not_before: now, give_up_at: now + terms.join_timeout, call_ends: None };
+        Self::with(terms, own, mandate, phase, generation, now)
+    }
+
+    /// A host that was elected by `voters` to go on from `view`.
+    pub(super) fn elected(
+        terms: Terms,
+        own: String,
+        term: u64,
+        (view, bases): (&View, Vec<Electorate>),
+        awaited: BTreeSet<String>,
+        now: Instant,
+    ) -> Self {
+        let mandate = Mandate::new(term, bases, awaited);
+        let until = now + terms.close_timeout;
+        let give_up_at = match terms.call {
+            Call::Final(_) => until,
+            Call::After(_) => now + terms.join_timeout.max(terms.close_timeout),
+        };
+        let phase = Phase::Gathering { not_before: until, give_up_at, call_ends: None };
+        let mut state = Self::with(terms, own, mandate, phase, view.generation, now);
+        state.places = vec![None; view.nodes as usize];
+        state.attempts = view.attempts;
+        state.restarts = view.restarts + 1;
+        state
+    }
+
+    fn with(terms: Terms, own: String, mandate: Mandate, phase: Phase, generation: u64, now: Instant) -> Self {
         let next_beat = now + beat(terms.dead_after);
         Self {
             terms,
             members: BTreeMap::new(),
+            own,
             places: Vec::new(),
-            phase: Phase::Gathering { not_before: now, give_up_at, call_ends: None },
-            generation: 0,
+            phase,
+            mandate,
+            generation,
             attempts: 0,
             restarts: 0,
             backoff: Backoff::default(),
@@ -163,10 +203,7 @@ impl State {
     pub(super) fn on_event(&mut self, event: Event, now: Instant, out: &mut Vec<Command>) {
         self.forgive_own_pause(now);
         match event {
-            Event::Joined { node, mut facts, address, is_host } => {
-                facts.name = shown(&facts.name);
-                self.on_join(node, Member { facts, address, is_host, heard: now }, now, out);
-            }
+            Event::Joined { node, join, address } => self.on_join(node, join, address, now, out),
             Event::Told { node, report } => {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.heard = now;
@@ -178,8 +215,14 @@ impl State {
                 self.end(&Verdict::Failed("the host of the rendezvous was stopped".into()), out);
             }
             Event::HostLeaves => {}
+            Event::Claimed { term, by } => {
+                if !self.is_over() && term > self.mandate.term {
+                    self.step_down(&format!("the run has another host already, at {}", shown(&by)), term, out);
+                }
+            }
             Event::Time => self.on_time(now, out),
         }
+        self.keep_mandate(now, out);
         self.gather(now, out);
     }
 
@@ -195,16 +238,39 @@ impl State {
         }
     }
 
-    fn on_join(&mut self, node: Node, member: Member, now: Instant, out: &mut Vec<Command>) {
-        if let Some(why) = self.objection(&member) {
+    fn on_join(&mut self, node: Node, join: Join, address: String, now: Instant, out: &mut Vec<Command>) {
+        let Join { launcher, mut facts, door, was, promised } = join;
+        facts.name = shown(&facts.name);
+        if let Some(why) = objection(self, &facts, &address) {
             out.push(Command::Send(node, Order::Refused(why)));
             out.push(Command::Close(node));
             return;
         }
-        self.members.insert(node, member);
+        if self.terms.elects && promised > self.mandate.term {
+            let why = format!("node {} ({address}) knows of a later election", facts.name);
+            out.push(Command::Send(node, Order::Dismissed(why.clone())));
+            out.push(Command::Close(node));
+            return self.step_down(&why, promised, out);
+        }
+        if !self.mandate.is_established
+            && let Some(place) = was.and_then(|was| self.places.get_mut(was as usize))
+            && place.is_none()
+        {
+            *place = Some(node);
+        }
+        let is_last = self.mandate.awaited.remove(&launcher) && self.mandate.awaited.is_empty();
+        if let (true, Phase::Gathering { not_before, .. }) = (is_last, &mut self.phase) {
+            *not_before = now;
+        }
+        // It knows that its connection has ended before this host does.
+        let before = self.members.iter().find(|(_, member)| member.launcher == launcher).map(|(&before, _)| before);
+        self.members.insert(node, Member { facts, address, launcher, door, heard: now });
+        if let Some(before) = before {
+            self.lose(before, "it joins anew", now, out);
+        }
         let room = self.terms.most as usize;
         match &self.phase {
-            Phase::Opening { roster } if roster.len() < room => self.meet_again(now),
+            Phase::Opening { roster, .. } if roster.len() < room => self.meet_again(now),
             Phase::Running { roster, done } if roster.len() < room && done.is_empty() => {
                 let why = format!("node {} joins", self.name(node));
                 let roster = roster.clone();
@@ -212,42 +278,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    fn objection(&self, member: &Member) -> Option<String> {
-        let Facts { node_rank, nodes, local_ranks, .. } = member.facts;
-        let Terms { least, most, .. } = self.terms;
-        if self.is_over() {
-            return Some("the job has ended".into());
-        }
-        // It becomes a variable of every rank's environment, and part of messages on every terminal.
-        let is_address = |character: char| character.is_alphanumeric() || "_.:-%".contains(character);
-        if member.address.is_empty() || member.address.len() > TEXT_MAX || !member.address.chars().all(is_address) {
-            return Some("its --local-addr is neither a host name nor an address".into());
-        }
-        if !(1..=RANKS_MAX).contains(&local_ranks) {
-            return Some(format!("{local_ranks} ranks on a node are not between 1 and {RANKS_MAX}"));
-        }
-        if nodes != (least, most) {
-            let (their_least, their_most) = nodes;
-            return Some(format!(
-                "--nnodes={their_least}:{their_most} here, {least}:{most} at the host; give the same to all nodes"
-            ));
-        }
-        if self.members.len() >= NODES_MAX {
-            return Some(format!("{NODES_MAX} nodes have joined already"));
-        }
-        if !self.terms.is_static {
-            return None;
-        }
-        if node_rank >= most {
-            return Some(format!("--node-rank={node_rank} is out of range: there are {most} nodes, counted from 0"));
-        }
-        let other = self.members.values().find(|other| other.facts.node_rank == node_rank)?;
-        Some(format!(
-            "--node-rank={node_rank} is taken by {} ({}); give every node another",
-            other.facts.name, other.address
-        ))
     }
 
     fn on_report(&mut self, node: Node, report: Report, now: Instant, out: &mut Vec<Command>) {
@@ -259,9 +289,20 @@ impl State {
                     "node {name} is suspended (SIGTSTP); it is lost unless it goes on within {time:.1} s"
                 )));
             }
-            Report::Left { what } => self.lose(node, &shown(&what), now, out),
+            Report::Left { what } => {
+                if let Some(member) = self.members.get(&node) {
+                    self.mandate.left.insert(member.launcher.clone());
+                }
+                self.lose(node, &shown(&what), now, out);
+            }
+            Report::Accepted { serial } if serial == self.mandate.serial => self.on_accepted(node, out),
             Report::Opened { generation, port, coordinator_port } if generation == self.generation => {
-                self.start(node, (port, coordinator_port), out);
+                if let Phase::Opening { roster, ports, .. } = &mut self.phase
+                    && roster.first() == Some(&node)
+                {
+                    *ports = Some((port, coordinator_port));
+                }
+                self.start(out);
             }
             Report::Succeeded { generation } if generation == self.generation => self.on_success(node, now, out),
             Report::Failed { generation, what } if generation == self.generation => {
@@ -269,7 +310,11 @@ impl State {
             }
             Report::Clean { generation } if generation == self.generation => self.on_clean(node, now),
             // Of a generation that is no more.
-            Report::Opened { .. } | Report::Succeeded { .. } | Report::Failed { .. } | Report::Clean { .. } => {}
+            Report::Accepted { .. }
+            | Report::Opened { .. }
+            | Report::Succeeded { .. }
+            | Report::Failed { .. }
+            | Report::Clean { .. } => {}
         }
     }
 
@@ -313,15 +358,24 @@ impl State {
         for place in self.places.iter_mut().filter(|place| **place == Some(node)) {
             *place = None;
         }
+        // What it has not accepted, it may have; another is proposed.
+        self.mandate.proposal.take_if(|proposal| proposal.waits_for.contains(&node));
         let what = format!("node {} ({}) is lost: {why}", member.facts.name, member.address);
         if self.is_over() {
             return;
         }
-        if member.is_host {
+        if member.launcher == self.own {
+            if !self.mandate.bases.is_empty() && !self.mandate.left.contains(&self.own) {
+                return self.step_down(&what, self.mandate.term, out);
+            }
             return self.end(&Verdict::Failed(format!("{what}; it was the host of the rendezvous")), out);
         }
+        if !self.has_quorum() && self.restarts < self.terms.max_restarts {
+            // It is no host any more, as `keep_mandate` will say.
+            return;
+        }
         match &self.phase {
-            Phase::Opening { roster } if roster.contains(&node) => self.meet_again(now),
+            Phase::Opening { .. } => self.meet_again(now),
             Phase::Running { roster, .. } if roster.contains(&node) => self.set_back(&what, now, out),
             Phase::Stopping { .. } => self.on_clean(node, now),
             _ => {}
@@ -346,7 +400,10 @@ impl State {
     fn stop(&mut self, nodes: &[Node], why: &str, not_before: Instant, out: &mut Vec<Command>) {
         let waits_for: BTreeSet<Node> = nodes.iter().copied().filter(|node| self.members.contains_key(node)).collect();
         for &node in &waits_for {
-            out.push(Command::Send(node, Order::Stop { generation: self.generation, why: why.into() }));
+            out.push(Command::Send(
+                node,
+                Order::Decided(Decision::Stop { generation: self.generation, why: why.into() }),
+            ));
         }
         if waits_for.is_empty() {
             self.meet_again(not_before);
@@ -364,6 +421,7 @@ impl State {
     fn gather(&mut self, now: Instant, out: &mut Vec<Command>) {
         let (here, before) = (self.members.len(), self.places.len());
         let (least, most) = (self.terms.least as usize, self.terms.most as usize);
+        let has_quorum = self.has_quorum();
         let Phase::Gathering { not_before, give_up_at, call_ends } = &mut self.phase else { return };
         if here < least {
             *call_ends = None;
@@ -371,6 +429,9 @@ impl State {
                 let what = self.too_few();
                 self.end(&Verdict::Failed(what), out);
             }
+            return;
+        }
+        if !has_quorum {
             return;
         }
         let is_complete = here >= most
@@ -414,11 +475,139 @@ impl State {
         let roster = if self.terms.is_static { self.by_node_rank() } else { self.by_place() };
         self.places = roster.iter().copied().map(Some).collect();
         self.generation += 1;
-        if let Some((&first, member)) = roster.first().and_then(|first| self.members.get_key_value(first)) {
-            let order = Order::Open { generation: self.generation, address: member.address.clone() };
-            out.push(Command::Send(first, order));
+        self.phase = Phase::Opening { roster: roster.clone(), ports: None };
+        if self.terms.elects {
+            self.propose(out);
         }
-        self.phase = Phase::Opening { roster };
+        if let Some((&first, member)) = roster.first().and_then(|first| self.members.get_key_value(first)) {
+            let open = Decision::Open { generation: self.generation, address: member.address.clone() };
+            out.push(Command::Send(first, Order::Decided(open)));
+        }
+    }
+
+    /// Asks all voters, old and new, to go on from those that are here now (ELECT-4).
+    fn propose(&mut self, out: &mut Vec<Command>) {
+        self.mandate.serial += 1;
+        let electorate = self.electorate();
+        let is_beginning = matches!(self.phase, Phase::Opening { .. });
+        let view = View {
+            stamp: Stamp { term: self.mandate.term, serial: self.mandate.serial },
+            electorate: electorate.clone(),
+            bases: self.mandate.bases.clone(),
+            generation: self.generation,
+            nodes: u32::try_from(self.places.len()).unwrap_or(u32::MAX),
+            attempts: self.attempts + u32::from(is_beginning),
+            restarts: self.restarts,
+        };
+        let mut waits_for = BTreeSet::new();
+        for (&node, member) in &self.members {
+            out.push(Command::Send(node, Order::View(view.clone())));
+            let is_voter = |electorate: &Electorate| electorate.has(&member.launcher);
+            if is_voter(&electorate) || self.mandate.bases.iter().any(is_voter) {
+                waits_for.insert(node);
+            }
+        }
+        self.mandate.proposal = Some(Proposal { electorate, waits_for, accepted: BTreeSet::new() });
+    }
+
+    /// Those with a place first, then spares; this host among them in any case.
+    fn electorate(&self) -> Electorate {
+        let places = self.places.iter().flatten();
+        let placed: BTreeSet<&Node> = places.clone().collect();
+        let spares = self.members.keys().filter(|node| !placed.contains(node));
+        let voter = |node: &Node| {
+            let member = self.members.get(node)?;
+            let door = Door { address: member.address.clone(), port: member.door? };
+            Some(Voter { launcher: member.launcher.clone(), name: member.facts.name.clone(), door })
+        };
+        let mut voters: Vec<Voter> = places.chain(spares).filter_map(voter).collect();
+        if let Some(own) = voters.iter().skip(VOTERS_MAX).position(|voter| voter.launcher == self.own) {
+            voters.swap(VOTERS_MAX - 1, VOTERS_MAX + own);
+        }
+        voters.truncate(VOTERS_MAX);
+        Electorate { voters, host: self.own.clone() }
+    }
+
+    fn on_accepted(&mut self, node: Node, out: &mut Vec<Command>) {
+        let Mandate { proposal: Some(proposal), bases, left, .. } = &mut self.mandate else { return };
+        let Some(member) = self.members.get(&node) else { return };
+        proposal.waits_for.remove(&node);
+        proposal.accepted.insert(member.launcher.clone());
+        // Who has joined since the proposal is here and has not accepted it.
+        let consenting: BTreeSet<String> = proposal.accepted.union(left).cloned().collect();
+        if !proposal.waits_for.is_empty() || !bases.iter().all(|base| base.is_quorum(&consenting)) {
+            return;
+        }
+        if let Some(Proposal { electorate, .. }) = self.mandate.proposal.take() {
+            self.mandate.left.retain(|launcher| electorate.has(launcher));
+            self.mandate.bases = vec![electorate];
+            let stamp = Stamp { term: self.mandate.term, serial: self.mandate.serial };
+            for &node in self.members.keys() {
+                out.push(Command::Send(node, Order::InForce(stamp)));
+            }
+        }
+        self.start(out);
+    }
+
+    /// Once a second, so that votes follow who is here: spares that came later, and those that were lost.
+    fn renew(&mut self, out: &mut Vec<Command>) {
+        let is_new = match (&self.mandate.proposal, self.mandate.bases.as_slice()) {
+            (_, []) => false,
+            (Some(proposal), _) => !self.electorate().is_of_the_same(&proposal.electorate),
+            (None, [base]) => !self.electorate().is_of_the_same(base),
+            (None, _) => true,
+        };
+        let may = self.mandate.is_established && self.has_quorum();
+        if is_new && may && !matches!(self.phase, Phase::Opening { .. } | Phase::Over) {
+            self.propose(out);
+        }
+    }
+
+    /// Who is here, or has left in a way that leaves no doubt.
+    fn present(&self) -> BTreeSet<String> {
+        let here = self.members.values().map(|member| member.launcher.clone());
+        here.chain(self.mandate.left.iter().cloned()).collect()
+    }
+
+    fn has_quorum(&self) -> bool {
+        let present = self.present();
+        self.mandate.bases.iter().all(|base| base.is_quorum(&present))
+    }
+
+    /// A host without a quorum is none: those that it cannot hear may have elected another (ELECT-1).
+    fn keep_mandate(&mut self, now: Instant, out: &mut Vec<Command>) {
+        if self.is_over() {
+            return;
+        }
+        let has_quorum = self.has_quorum();
+        let is_early = match &self.phase {
+            Phase::Gathering { not_before, .. } => !self.mandate.is_established && now < *not_before,
+            _ => false,
+        };
+        if has_quorum || is_early {
+            self.mandate.is_established |= has_quorum;
+            return;
+        }
+        let present = self.present();
+        let lost = self.mandate.bases.iter().flat_map(|base| &base.voters);
+        let lost: BTreeSet<&str> =
+            lost.filter(|voter| !present.contains(&voter.launcher)).map(|voter| voter.name.as_str()).collect();
+        let names: Vec<&str> = lost.iter().copied().take(NAMES_SHOWN).collect();
+        let why = format!(
+            "the host has lost too many nodes at once to go on ({}): they may have gone on without it",
+            names.join(", ")
+        );
+        self.step_down(&why, self.mandate.term, out);
+    }
+
+    fn step_down(&mut self, why: &str, seen: u64, out: &mut Vec<Command>) {
+        for &node in self.members.keys() {
+            out.push(Command::Send(node, Order::Dismissed(why.into())));
+            out.push(Command::Close(node));
+        }
+        out.push(Command::StepDown { why: why.into(), seen });
+        self.members.clear();
+        self.phase = Phase::Over;
     }
 
     fn by_node_rank(&self) -> Vec<Node> {
@@ -438,13 +627,17 @@ impl State {
         places::fill(&self.places, newcomers)
     }
 
-    /// The ports are the master's: of the store, and of JAX's coordinator.
-    fn start(&mut self, opener: Node, (master_port, coordinator_port): (u16, u16), out: &mut Vec<Command>) {
-        let Phase::Opening { roster } = &self.phase else { return };
-        let (Some(master), true) = (self.members.get(&opener), roster.first() == Some(&opener)) else { return };
+    /// The ports are the master's: of the store, and of JAX's coordinator. Once the store listens and the view is in force (ELECT-4).
+    fn start(&mut self, out: &mut Vec<Command>) {
+        let Phase::Opening { roster, ports: Some(ports) } = &self.phase else { return };
+        let Some(master) = roster.first().and_then(|first| self.members.get(first)) else { return };
+        if self.mandate.proposal.is_some() {
+            return;
+        }
+        let (roster, (master_port, coordinator_port)) = (roster.clone(), *ports);
         let ranks = |node: &Node| self.members.get(node).map_or(0, |member| member.facts.local_ranks);
         let local_ranks: Vec<u32> = roster.iter().map(ranks).collect();
-        for (group_rank, &node) in (0..).zip(roster) {
+        for (group_rank, &node) in (0..).zip(&roster) {
             let start = Start {
                 generation: self.generation,
                 attempt: self.attempts,
@@ -455,15 +648,15 @@ impl State {
                 master_port,
                 coordinator_port,
             };
-            out.push(Command::Send(node, Order::Start(start)));
+            out.push(Command::Send(node, Order::Decided(Decision::Start(start))));
         }
         self.attempts += 1;
-        self.phase = Phase::Running { roster: roster.clone(), done: BTreeSet::new() };
+        self.phase = Phase::Running { roster, done: BTreeSet::new() };
     }
 
     fn end(&mut self, verdict: &Verdict, out: &mut Vec<Command>) {
         for &node in self.members.keys() {
-            out.push(Command::Send(node, Order::End(verdict.clone())));
+            out.push(Command::Send(node, Order::Decided(Decision::End(verdict.clone()))));
         }
         self.phase = Phase::Over;
     }
@@ -483,6 +676,7 @@ impl State {
         }
         if now >= self.next_beat {
             self.next_beat = now + beat(self.terms.dead_after);
+            self.renew(out);
             let gathering = self.progress(now);
             for &node in self.members.keys() {
                 out.push(Command::Send(node, Order::Beat(self.spare(node).or_else(|| gathering.clone()))));
@@ -503,7 +697,7 @@ impl State {
 
     fn spare(&self, node: Node) -> Option<Progress> {
         match &self.phase {
-            Phase::Opening { roster } | Phase::Running { roster, .. } if !roster.contains(&node) => {
+            Phase::Opening { roster, .. } | Phase::Running { roster, .. } if !roster.contains(&node) => {
                 Some(Progress::Spare)
             }
             _ => None,

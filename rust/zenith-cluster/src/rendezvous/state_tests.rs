@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -11,6 +12,7 @@ fn terms(least: u32, most: u32) -> Terms {
         least,
         most,
         is_static: false,
+        elects: false,
         call: Call::After(30 * SECOND),
         join_timeout: 600 * SECOND,
         close_timeout: 30 * SECOND,
@@ -45,7 +47,7 @@ impl World {
     fn new(terms: Terms) -> Self {
         let now = Instant::now();
         let bounds = (terms.least, terms.most);
-        let state = State::new(terms, now);
+        let state = State::new(terms, "0".into(), 0, now);
         let (nodes, starts) = (BTreeMap::new(), BTreeMap::new());
         Self { state, now, nodes, starts, said: Vec::new(), next: 0, bounds }
     }
@@ -62,7 +64,8 @@ impl World {
             local_ranks: u32::try_from(node.0).expect("few") + 1,
             nodes: self.bounds,
         };
-        self.event(Event::Joined { node, facts, address: address.into(), is_host: node.0 == 0 });
+        let join = Join { launcher: node.0.to_string(), facts, door: None, was: None, promised: 0 };
+        self.event(Event::Joined { node, join, address: address.into() });
         node
     }
 
@@ -83,6 +86,7 @@ impl World {
                     }
                 }
                 Command::Say(what) => self.said.push(what),
+                Command::StepDown { why, .. } => panic!("nobody is elected here: {why}"),
             }
         }
         self.check();
@@ -100,24 +104,25 @@ impl World {
         let Some(order) = simulated.orders.pop_front() else { return false };
         match order {
             Order::Beat(_) => {}
-            Order::Open { generation, .. } => {
+            Order::View(_) | Order::InForce(_) | Order::Elsewhere(_) => panic!("nobody is elected here"),
+            Order::Decided(Decision::Open { generation, .. }) => {
                 let port = u16::try_from(generation).expect("few");
                 let coordinator_port = port + 1;
                 simulated.reports.push_back(Report::Opened { generation, port, coordinator_port });
             }
-            Order::Start(start) => {
+            Order::Decided(Decision::Start(start)) => {
                 assert_eq!(simulated.running, None, "a start while another generation runs");
                 assert_eq!(start.coordinator_port, start.master_port + 1, "both are told as they were reported");
                 simulated.running = Some(start.generation);
                 self.starts.entry(start.generation).or_default().push(start);
             }
-            Order::Stop { generation, .. } => {
+            Order::Decided(Decision::Stop { generation, .. }) => {
                 simulated.running = None;
                 simulated.reports.push_back(Report::Clean { generation });
             }
             Order::Dismissed(_) => simulated.running = None,
             Order::Refused(why) => simulated.refused = Some(why),
-            Order::End(verdict) => {
+            Order::Decided(Decision::End(verdict)) => {
                 simulated.running = None;
                 simulated.end = Some(verdict);
             }

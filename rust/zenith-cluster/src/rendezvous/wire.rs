@@ -39,6 +39,11 @@ impl Frames {
         (self.bytes.len() >= count).then(|| self.bytes.drain(..count).collect())
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, WireError> {
         let Some(length) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;

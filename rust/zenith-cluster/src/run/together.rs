@@ -9,7 +9,7 @@ use crate::command_line::StoreOwner;
 use crate::folders;
 use crate::gang::{Outcome, Pause};
 use crate::plan::{self, Attempt, Group, Nodes};
-use crate::rendezvous::{Agent, Decision, Report, Start, Verdict, bind_literally};
+use crate::rendezvous::{Agent, Decision, News, Report, Start, Verdict, bind_literally};
 use crate::store::{Doorkeeper, StoreServer};
 use crate::worker::{Exit, Worker};
 
@@ -51,10 +51,18 @@ impl Launch {
     fn take_part(&mut self, agent: &Agent, store: &mut SharedStore) -> io::Result<Leaving> {
         let mut failed = None;
         loop {
-            let Some(decision) = agent.next() else {
+            let Some(news) = agent.next() else {
                 match self.gang.pause_unless(LONG, &self.settings.rules, Some(&agent.any()))? {
                     Pause::Signal(signal) => return Ok(Leaving::Signal(signal)),
                     Pause::Over | Pause::Summoned => continue,
+                }
+            };
+            let decision = match news {
+                News::Decided(decision) => decision,
+                News::Cut(why) => {
+                    say(&why);
+                    agent.is_clean();
+                    continue;
                 }
             };
             match decision {
@@ -70,10 +78,6 @@ impl Launch {
                     }
                 }
                 Decision::Stop { generation, .. } => agent.report(&Report::Clean { generation }),
-                Decision::Cut(why) => {
-                    say(&why);
-                    agent.is_clean();
-                }
                 Decision::End(Verdict::Succeeded) => return Ok(Leaving::Told(0)),
                 Decision::End(Verdict::Failed(why)) => {
                     say(&why);
