@@ -1,8 +1,9 @@
 //! Runs a command several times as a gang: `gang [OPTION=VALUE ..] COUNT COMMAND ..`.
 //!
 //! Options: `grace` (seconds), `forwards` (a signal's number), `keeps=1` (background processes), `attempts`, `log` (a folder
-//! for the ranks' output), `broken` (the rank whose program does not exist). Tells what happens on stderr, one line each;
-//! ends with 0, 1 or, if a signal stopped it, 2.
+//! for the ranks' output), `broken` (the rank whose program does not exist), `warm` (modules of a template: the command is a Python
+//! with `-u`), `limit` (seconds for their import). Tells what happens on stderr, one line each; ends with 0, 1 or, if a signal
+//! stopped it, 2.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -37,6 +38,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         keeps_background: false,
     };
     let (mut attempts, mut log, mut broken) = (1, None, None);
+    let (mut warm, mut limit) = (Vec::new(), Duration::from_secs(60));
     let mut arguments = std::env::args().skip(1).peekable();
     while let Some((name, value)) = arguments.peek().and_then(|text| text.split_once('=')) {
         match name {
@@ -45,6 +47,8 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             "keeps" => rules.keeps_background = value == "1",
             "attempts" => attempts = value.parse()?,
             "log" => log = Some(std::path::PathBuf::from(value)),
+            "warm" => warm = value.split(',').map(String::from).collect(),
+            "limit" => limit = Duration::from_secs_f64(value.parse()?),
             "broken" => broken = Some(value.parse()?),
             _ => return Err(format!("no option is called {name}").into()),
         }
@@ -72,6 +76,9 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
     gang.tell(|notice| {
         let _ = writeln!(std::io::stderr(), "{notice}");
     });
+    if !warm.is_empty() {
+        gang.warm(&workers, &warm, limit)?;
+    }
     let mut code = 1;
     for attempt in 0..attempts {
         if attempt > 0 && gang.pause(Duration::from_millis(100), &rules)?.is_some() {

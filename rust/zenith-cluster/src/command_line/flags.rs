@@ -413,6 +413,20 @@ pub(super) const FLAGS: &[Flag] = &[
         "FILE",
         "Draw the machine with its sockets, nodes, cores and GPUs, coloured by rank, as SVG.",
     ),
+    own(
+        "--warm",
+        Group::Lifecycle,
+        Kind::On(|o| &mut o.warm),
+        "",
+        "Start ranks that replace others as forks of a process that has imported torch already.",
+    ),
+    own(
+        "--warm-modules",
+        Group::Lifecycle,
+        Kind::OptionalText(|o| &mut o.warm_modules),
+        "MODULE,...",
+        "With --warm: what that process imports; else torch.",
+    ),
     with_choices(
         &["bash", "zsh", "fish"],
         own("--completions", Group::Other, Kind::Completions, "SHELL", "Print completions for a shell, and exit."),

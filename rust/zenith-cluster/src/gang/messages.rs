@@ -23,6 +23,8 @@ use crate::worker::{Binding, Output, Status, Worker};
 const PACKET_BYTES: usize = 16 * 1024;
 /// A list of processes names no more than these; the rest is a number.
 pub(super) const LISTED: usize = 64;
+/// A reason is cut there.
+const REASON_BYTES: usize = 4096;
 
 /// From the launcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub(super) enum Order {
     List,
     /// Leave those that are left alone, now and at the end.
     Leave,
+    /// Start the worker in the memfd that comes with it, beside the next ranks, as the template of those that replace them.
+    Warm {
+        limit_ms: u32,
+    },
 }
 
 /// Whom a signal is for.
@@ -73,6 +79,14 @@ pub(super) enum Report {
     },
     /// All that was started has ended, and so has everything that it started.
     Empty,
+    /// Ranks can be forked from this process.
+    Warm {
+        pid: i32,
+    },
+    /// Ranks are started without the template.
+    Cold {
+        reason: String,
+    },
 }
 
 /// Why a process could not be started.
@@ -236,6 +250,10 @@ impl Order {
             Self::Kill => out.push(2),
             Self::List => out.push(3),
             Self::Leave => out.push(4),
+            Self::Warm { limit_ms } => {
+                out.push(5);
+                put_u32(&mut out, limit_ms);
+            }
         }
         out
     }
@@ -251,6 +269,7 @@ impl Order {
             2 => Self::Kill,
             3 => Self::List,
             4 => Self::Leave,
+            5 => Self::Warm { limit_ms: from.u32()? },
             _ => return None,
         })
     }
@@ -296,6 +315,14 @@ impl Report {
                 }
             }
             Self::Empty => out.push(4),
+            Self::Warm { pid } => {
+                out.push(5);
+                put_u32(&mut out, *pid as u32);
+            }
+            Self::Cold { reason } => {
+                out.push(6);
+                put_bytes(&mut out, &reason.as_bytes()[..reason.len().min(REASON_BYTES)]);
+            }
         }
         out
     }
@@ -327,6 +354,8 @@ impl Report {
                 Self::Descendants { count, first }
             }
             4 => Self::Empty,
+            5 => Self::Warm { pid: from.i32()? },
+            6 => Self::Cold { reason: String::from_utf8_lossy(from.bytes()?).into_owned() },
             _ => return None,
         })
     }
@@ -460,6 +489,8 @@ mod tests {
             (any::<u32>(), prop::collection::vec(process, 0..LISTED))
                 .prop_map(|(count, first)| Report::Descendants { count, first }),
             Just(Report::Empty),
+            any::<i32>().prop_map(|pid| Report::Warm { pid }),
+            ".{0,200}".prop_map(|reason| Report::Cold { reason }),
         ]
     }
 
@@ -505,7 +536,7 @@ mod tests {
         assert_eq!(order, Order::Start);
         assert_eq!(read_workers(workers.unwrap()).unwrap(), [worker]);
         let signal = Order::Signal { signal: libc::SIGTERM, to: Target::Groups };
-        for order in [signal, Order::Kill, Order::List, Order::Leave] {
+        for order in [signal, Order::Kill, Order::List, Order::Leave, Order::Warm { limit_ms: 7 }] {
             send_order(here.as_fd(), &order, None).unwrap();
             let (received, workers) = receive_order(there.as_fd()).unwrap().unwrap();
             assert_eq!(received, order);

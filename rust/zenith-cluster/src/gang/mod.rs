@@ -1,7 +1,8 @@
 //! The ranks of one node, started and stopped together.
 //!
 //! Three parts: `state` decides, `launcher` asks and waits, `guardian` (a process of its own) does. Below them: `spawn` makes a
-//! process a rank, `tree` and `cgroup` find and kill what ranks have left, `messages` is what launcher and guardian say.
+//! process a rank, `tree` and `cgroup` find and kill what ranks have left, `warm` forks ranks from a process that has imported what they
+//! need, `messages` is what launcher and guardian say.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -17,6 +18,7 @@ mod signals;
 mod spawn;
 mod state;
 mod tree;
+mod warm;
 
 pub use launcher::Gang;
 pub(crate) use spawn::{Forked, exit, fork};
@@ -89,6 +91,14 @@ pub enum Notice {
         count: usize,
         first: Vec<Process>,
     },
+    /// The template has imported its modules: ranks of later attempts are forked from it.
+    Warm {
+        pid: i32,
+    },
+    /// Ranks are started without the template, for this reason.
+    Cold {
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for Notice {
@@ -103,6 +113,8 @@ impl std::fmt::Display for Notice {
                 let more = if *count > first.len() { ", .." } else { "" };
                 write!(f, "all ranks have succeeded; {count} of their processes still run: {}{more}", names.join(", "))
             }
+            Self::Warm { pid } => write!(f, "ranks can be forked from process {pid}"),
+            Self::Cold { reason } => write!(f, "no warm start: {reason}"),
         }
     }
 }
