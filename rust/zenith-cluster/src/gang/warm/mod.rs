@@ -213,16 +213,19 @@ impl Warm {
     /// The connection of a rank that was asked for can be read.
     pub(super) fn on_birth(&mut self, token: u64, epoll: &OwnedFd) -> Option<News> {
         let Birth { index, worker, channel, .. } = self.births.remove(&(token - BIRTHS))?;
-        let newborn = request::newborn(channel.as_fd());
-        match newborn.filter(|_| request::give_leave(channel.as_fd()).is_ok()) {
+        let newborn = request::newborn(channel.as_fd()).and_then(|newborn| {
+            request::give_leave(channel.as_fd()).map_err(|error| error.to_string())?;
+            Ok(newborn)
+        });
+        match newborn {
             // WARM-1.
-            Some(newborn) => Some(News::Born {
+            Ok(newborn) => Some(News::Born {
                 index,
                 spawned: Spawned { pid: newborn.pid, process: Some(newborn.process), failure: Some(channel) },
             }),
-            None => {
+            Err(reason) => {
                 let _ = epoll::delete(epoll, &channel);
-                let reason = format!("the fork for rank {} ended before it was one", worker.rank);
+                let reason = format!("the template cannot be forked for rank {}: {reason}", worker.rank);
                 Some(News::Unborn { index, worker, reason })
             }
         }

@@ -3,7 +3,7 @@
 //! On the template's own: from it `ready`, or `no:` and the reason; to it a byte for each rank, with files: a memfd, the rank's own
 //! connection, its stdout and stderr, and the control group that it is to enter, if there is one. The memfd holds, with zero bytes
 //! between them, a JSON object (`request`), the arguments behind the script, and the environment. On a rank's connection: a byte and
-//! a pidfd of the rank, the guardian's leave to begin, and a `Failure`; its end without a word says that the program begins.
+//! a pidfd of the rank when it is ready, or `no:` and the reason; then the guardian's leave; its end says that the program begins.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -18,7 +18,6 @@ use rustix::net::{
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 use serde_json::json;
 
-use super::super::messages::Step;
 use super::super::spawn::{self, Conditions};
 use crate::worker::Worker;
 
@@ -65,7 +64,6 @@ fn request(worker: &Worker, arguments: &[OsString], conditions: &Conditions<'_>)
         "cpus": binding.map(|binding| binding.cpus.iter().collect::<Vec<_>>()),
         "memory_node": binding.and_then(|binding| binding.memory_node),
         "set_mempolicy": libc::SYS_set_mempolicy,
-        "steps": {"session": Step::Session.number(), "binding": Step::Binding.number()},
     });
     let mut bytes = head.to_string().into_bytes();
     let mut put = |parts: &[&[u8]]| -> io::Result<()> {
@@ -118,17 +116,26 @@ pub(super) struct Newborn {
     pub(super) process: OwnedFd,
 }
 
-/// The process at the other end of `channel`, if it is a child of this one that has not been reaped.
-pub(super) fn newborn(channel: BorrowedFd<'_>) -> Option<Newborn> {
+/// The process at the other end of `channel`, if it is ready and a child of this one that has not been reaped; else why not.
+pub(super) fn newborn(channel: BorrowedFd<'_>) -> Result<Newborn, String> {
+    const ENDED: &str = "its process ended too early";
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut room);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let mut byte = [0];
-    rustix::net::recvmsg(channel, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags).ok()?;
+    let mut packet = [0; PACKET_BYTES];
+    let received = rustix::net::recvmsg(channel, &mut [IoSliceMut::new(&mut packet)], &mut ancillary, flags)
+        .map_err(|_| ENDED.to_owned())?;
+    if let Some(reason) = packet[..received.bytes].strip_prefix(b"no:") {
+        return Err(String::from_utf8_lossy(reason).into_owned());
+    }
     let process = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
-    })?;
+    });
+    process.and_then(child).ok_or_else(|| ENDED.to_owned())
+}
+
+fn child(process: OwnedFd) -> Option<Newborn> {
     // Refused for any process but a child that can still be waited for, whose number is nobody else's as long as it is one.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::PidFd(process.as_fd()), options).ok()?;

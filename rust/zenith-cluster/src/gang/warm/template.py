@@ -22,6 +22,9 @@ PR_SET_PDEATHSIG = 1
 SIGKILL = 9
 MPOL_PREFERRED = 1
 
+# Who prints a stack would look for this file's lines in an archive that is closed by then.
+del __loader__, __spec__
+
 
 class Refusal(Exception):
     pass
@@ -39,8 +42,7 @@ def main():
             loaded = Loaded(modules.split(","))
             check()
         except BaseException as error:
-            text = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
-            os.write(control, b"no:" + " ".join(text.split()).encode(errors="replace")[:2000])
+            os.write(control, b"no:" + said(error))
             os._exit(0)
         told.stop()
         name = rename(NAME)
@@ -50,6 +52,12 @@ def main():
     except BaseException:
         os._exit(127)
     return loaded.has_customizations
+
+
+def said(error):
+    """In one line."""
+    text = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).encode(errors="replace")[:2000]
 
 
 def leave_no_trace(archive):
@@ -217,9 +225,9 @@ def rank(files):
 
 
 class Rank:
-    """A process on its way to its program. Errors go where those of a cold start do, in the same form."""
+    """A process on its way to its program."""
 
-    def __init__(self, request, channel, output, error, *group):
+    def __init__(self, request, channel, output, errors, *group):
         import json
         import socket
 
@@ -231,40 +239,40 @@ class Rank:
         count = self.head["arguments"]
         self.arguments = [os.fsdecode(argument) for argument in rest[:count]]
         self.variables = [os.fsdecode(variable) for variable in rest[count:]]
-        self.files = (output, error, *group)
+        self.streams = (output, errors)
+        self.group = group
 
     def begin(self, loaded, told, name):
-        self.wait_for_leave()
-        step = "session"
         try:
-            os.setsid()
-            self.die_with_the_guardian()
-            output, errors, *group = self.files
-            for members in group:
-                self.join(members)
-            step = "binding"
-            self.bind()
-            step = "session"
-            os.dup2(output, 1)
-            os.dup2(errors, 2)
-            for file in self.files:
-                os.close(file)
-            rename(name)
-            self.set_environment(loaded)
-            self.set_arguments()
-            renew(sys.stdout, 1)
-            renew(sys.stderr, 2)
-            draw_anew()
-            told.repeat()
+            self.prepare(loaded, name)
+            self.wait_for_leave()
         except BaseException as error:
-            number = error.errno if isinstance(error, OSError) and error.errno else errno.EFAULT
-            self.channel.send(bytes([self.head["steps"][step]]) + number.to_bytes(4, "little"))
+            # A cold start takes its place, and says it if the cause is not here.
+            self.channel.send(b"no:" + said(error))
             os._exit(127)
+        told.repeat()
         # The end of the connection says that the program begins.
         self.channel.close()
 
+    def prepare(self, loaded, name):
+        os.setsid()
+        self.die_with_the_guardian()
+        for members in self.group:
+            self.join(members)
+        self.bind()
+        for file, stream in zip(self.streams, (1, 2), strict=True):
+            os.dup2(file, stream)
+        for file in (*self.streams, *self.group):
+            os.close(file)
+        rename(name)
+        self.set_environment(loaded)
+        self.set_arguments()
+        renew(sys.stdout, 1)
+        renew(sys.stderr, 2)
+        draw_anew()
+
     def wait_for_leave(self):
-        """Until the guardian holds this process, and has said so, nothing of the rank happens."""
+        """Until the guardian holds this process, and has said so, nothing of the program happens."""
         import socket
 
         own = os.pidfd_open(os.getpid())
@@ -329,13 +337,13 @@ def call(function, *arguments):
 
 
 def renew(stream, descriptor):
-    """Whether a stream can seek, and where it is, was found out of another file. The objects stay, as others hold them."""
+    """Whether a stream can seek, and where it is, was found out of another file. The object stays, as others hold it."""
     import io
 
     if not isinstance(stream, io.TextIOWrapper) or not isinstance(stream.buffer, io.FileIO):
         return
-    raw, name, mode = stream.buffer, stream.buffer.name, stream.mode
-    raw.__init__(descriptor, "wb", closefd=False)
+    name, mode = stream.name, stream.mode
+    raw = io.FileIO(descriptor, "wb", closefd=False)
     raw.name = name
     stream.__init__(raw, stream.encoding, stream.errors, "\n", stream.line_buffering, stream.write_through)
     stream.mode = mode
