@@ -194,7 +194,7 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
-fn name(pid: Pid) -> String {
+pub(crate) fn name(pid: Pid) -> String {
     std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default().trim().to_owned()
 }
 

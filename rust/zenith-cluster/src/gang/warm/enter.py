@@ -1,6 +1,6 @@
 """Replaces this interpreter by one with the ranks' own command line, which becomes the template before their program begins.
 
-Given by -c, with the code of the template, its modules and the ranks' arguments behind it. That code is put in the way of
+Given by -c; behind it the program that this interpreter was started as, the code of the template, its modules, and the ranks' arguments. That code is put in the way of
 `sitecustomize`, which the interpreter imports last before the program: what goes on from there, in a fork, is an ordinary start, and
 `__main__`, tracebacks and exit status are the interpreter's own. Here it is made sure that the code will be met: without it the
 program itself would run, as a rank that nobody wants.
@@ -19,7 +19,7 @@ def main():
         control.send(b"no:" + why.encode())
         os._exit(0)
     control.detach()
-    code, modules, *command = sys.argv[1:]
+    _, code, modules, *command = sys.argv[1:]
     archive = os.memfd_create("zenith-template", 0)  # Without close-on-exec.
     with open(archive, "wb", closefd=False) as file, zipfile.ZipFile(file, "w") as packed:
         packed.writestr("sitecustomize.py", code)
@@ -27,9 +27,7 @@ def main():
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = folder if path is None else folder + os.pathsep + path
     os.environ["ZENITH_TEMPLATE"] += f":{archive}:{modules}"
-    # What a wrapper has put in front of our arguments stays; `-u` is there already.
-    interpreter = sys.orig_argv[: -1 - len(sys.argv)]
-    os.execv(sys.executable, interpreter + command[1:])
+    os.execv(sys.executable, [sys.orig_argv[0], *command])
 
 
 def obstacle():
@@ -39,6 +37,9 @@ def obstacle():
     for flag, name in [("ignore_environment", "-E"), ("isolated", "-I"), ("no_site", "-S")]:
         if getattr(sys.flags, flag):
             return f"{sys.executable} is run with {name}"
+    # What a wrapper does for one rank, it would not do for another.
+    if sys.orig_argv[0] != sys.argv[1]:
+        return f"{sys.argv[1]} is a wrapper of {sys.orig_argv[0]}; name that by PYTHON_EXEC"
     return None if sys.executable else "the interpreter does not know its own path"
 
 

@@ -25,8 +25,8 @@ const DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
 const ENTER: &str = include_str!("enter.py");
 const TEMPLATE: &str = include_str!("template.py");
-/// In front of the ranks' own arguments: `-u -c`, two programs, the modules.
-const OWN_ARGUMENTS: usize = 5;
+/// In front of the ranks' own arguments: `-u -c`, the first code, the program, the second code, the modules.
+const OWN_ARGUMENTS: usize = 6;
 
 /// The process that ranks like these can be forked from, once it has imported `modules`.
 pub(in crate::gang) fn template(workers: &[Worker], modules: &[String]) -> Option<Worker> {
@@ -38,7 +38,7 @@ pub(in crate::gang) fn template(workers: &[Worker], modules: &[String]) -> Optio
     let is_one = workers.iter().all(|worker| variable(worker, DEVICES) == devices);
     let left_out: Vec<&str> = OF_RANKS.into_iter().chain((!is_one).then_some(DEVICES)).collect();
     let code = TEMPLATE.replace("@OF_RANKS@", &left_out.join(" "));
-    let own = ["-u", "-c", ENTER, &code, &modules.join(",")].map(OsString::from);
+    let own = ["-u".into(), "-c".into(), ENTER.into(), first.program.clone(), code.into(), modules.join(",").into()];
     // Libraries count their CPUs when they are loaded. Ranks with CPUs of their own have OMP_NUM_THREADS instead.
     let binding = first.binding.clone().filter(|_| workers.iter().all(|worker| worker.binding == first.binding));
     Some(Worker {
@@ -115,7 +115,7 @@ mod tests {
         let template = template(&workers, &["torch".into(), "numpy".into()]).expect("there are ranks");
         let names: Vec<_> = template.environment.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["OMP_NUM_THREADS"]);
-        assert_eq!(template.arguments[4], "torch,numpy");
+        assert_eq!(template.arguments[5], "torch,numpy");
         assert_eq!(template.arguments[OWN_ARGUMENTS..], ["-u", "train.py", "-m"]);
         for argument in ["a", "b"] {
             let later = worker(7, &["-u", "train.py", argument], &[("OMP_NUM_THREADS", "2")]);

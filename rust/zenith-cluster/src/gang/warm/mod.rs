@@ -23,7 +23,7 @@ use request::Word;
 
 /// The environment variable in which a template finds its connection.
 const CONNECTION: &str = "ZENITH_TEMPLATE";
-/// A template that does not fork for so long hangs. Forking a large process takes some 20 ms.
+/// A template that does not fork for so long hangs, unless it has less for its modules. Forking a large process takes some 20 ms.
 const BIRTH_LIMIT: Duration = Duration::from_secs(10);
 
 /// What epoll events of this module are about.
@@ -53,7 +53,10 @@ enum Phase {
         limit: Duration,
         until: Instant,
     },
-    Ready(Held),
+    Ready {
+        held: Held,
+        limit: Duration,
+    },
     /// Of no use any more, and not reaped yet.
     Ending(Held),
 }
@@ -132,10 +135,10 @@ impl Warm {
         epoll: &OwnedFd,
         conditions: &Conditions<'_>,
     ) -> Result<bool, String> {
-        let held = match &self.phase {
+        let (held, limit) = match &self.phase {
             Phase::Absent | Phase::Ordered { .. } | Phase::Ending(_) => return Ok(false),
             Phase::Loading { .. } => return Err("the template is still importing its modules".to_owned()),
-            Phase::Ready(held) => held,
+            Phase::Ready { held, limit } => (held, BIRTH_LIMIT.min(*limit)),
         };
         let arguments = likeness::arguments(&held.worker, worker)?;
         let asked = request::ask(held.socket.as_fd(), worker, arguments, conditions).and_then(|channel| {
@@ -146,7 +149,7 @@ impl Warm {
         // What cannot be opened is named by the cold start, which tries it again.
         let channel =
             asked.map_err(|error| format!("the template cannot be asked for rank {}: {error}", worker.rank))?;
-        let birth = Birth { index, worker: worker.clone(), channel, until: Instant::now() + BIRTH_LIMIT };
+        let birth = Birth { index, worker: worker.clone(), channel, until: Instant::now() + limit };
         self.births.insert(self.asked, birth);
         self.asked += 1;
         Ok(true)
@@ -178,7 +181,7 @@ impl Warm {
             Phase::Loading { limit, .. } => {
                 format!("the template was to have imported its modules in {:.1} s, and was killed", limit.as_secs_f64())
             }
-            _ => format!("the template did not fork for {} s, and was killed", BIRTH_LIMIT.as_secs()),
+            _ => "the template does not fork, and was killed".to_owned(),
         };
         Some(self.lose(reason))
     }
@@ -192,9 +195,9 @@ impl Warm {
             let _ = epoll::delete(epoll, &held.socket);
         }
         match (word, std::mem::take(&mut self.phase)) {
-            (Word::Ready, Phase::Loading { held, .. }) => {
+            (Word::Ready, Phase::Loading { held, limit, .. }) => {
                 let pid = held.spawned.pid;
-                self.phase = Phase::Ready(held);
+                self.phase = Phase::Ready { held, limit };
                 Some(News::Ready(pid))
             }
             (Word::No(reason), phase) => {
@@ -237,7 +240,7 @@ impl Warm {
             return None;
         }
         match std::mem::take(&mut self.phase) {
-            Phase::Loading { held, .. } | Phase::Ready(held) => {
+            Phase::Loading { held, .. } | Phase::Ready { held, .. } => {
                 // What it has said before it ended is the reason.
                 let reason = match request::word(held.socket.as_fd()) {
                     Some(Word::No(reason)) => reason,
@@ -264,7 +267,7 @@ impl Warm {
     fn lose(&mut self, reason: String) -> News {
         self.kill();
         self.phase = match std::mem::take(&mut self.phase) {
-            Phase::Loading { held, .. } | Phase::Ready(held) => Phase::Ending(held),
+            Phase::Loading { held, .. } | Phase::Ready { held, .. } => Phase::Ending(held),
             other => other,
         };
         News::Lost { reason, unborn: self.unborn() }
@@ -278,7 +281,7 @@ impl Warm {
     fn held(&self) -> Option<&Held> {
         match &self.phase {
             Phase::Absent | Phase::Ordered { .. } => None,
-            Phase::Loading { held, .. } | Phase::Ready(held) | Phase::Ending(held) => Some(held),
+            Phase::Loading { held, .. } | Phase::Ready { held, .. } | Phase::Ending(held) => Some(held),
         }
     }
 }

@@ -138,14 +138,14 @@ class Loaded:
         self.after = dict(os.environ)
 
     def environment(self, given):
-        """A rank's, as it would be behind the imports. What the interpreter itself has added (LC_CTYPE) was there before."""
-        both = {name: value for name, value in self.before.items() if name == "LC_CTYPE"} | given
-        environment = given | {name: value for name, value in both.items() if name not in given}
-        for name in self.before.keys() | self.after.keys():
+        """A rank's, as it is behind the imports."""
+        environment = dict(given)
+        for name in self.before | self.after:
             if self.before.get(name) != self.after.get(name):
                 environment.pop(name, None)
-        changed = {name: value for name, value in self.after.items() if self.before.get(name) != value}
-        return environment | changed
+                if name in self.after:
+                    environment[name] = self.after[name]
+        return environment
 
 
 def first_paths():
@@ -315,6 +315,9 @@ class Rank:
         given = {}
         for name, _, value in (variable.partition("=") for variable in self.variables):
             given.setdefault(name, value)
+        # The interpreter itself replaces that of a C locale.
+        if "LC_CTYPE" in loaded.before:
+            given["LC_CTYPE"] = loaded.before["LC_CTYPE"]
         posix.environ.clear()
         posix.environ.update((os.fsencode(name), os.fsencode(value)) for name, value in given.items())
         os.environ.clear()
