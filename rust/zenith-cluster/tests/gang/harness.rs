@@ -90,6 +90,12 @@ pub(crate) fn example() -> PathBuf {
     path.join("examples/gang")
 }
 
+/// The `python3` of `PATH` itself, not a wrapper of it.
+pub(crate) fn python() -> String {
+    let told = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    String::from_utf8(told.stdout).unwrap().trim().to_owned()
+}
+
 impl Launched {
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)

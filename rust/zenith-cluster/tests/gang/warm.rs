@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Ended, Launched, children, eventually, name, start, state};
+use crate::harness::{Ended, Launched, children, eventually, name, python, start, state};
 
 const DUMP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gang/dump.py");
 /// Says that it has begun, and stays.
@@ -32,9 +31,7 @@ impl Program {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("script.py"), script).unwrap();
         std::fs::write(folder.path().join("torch.py"), torch).unwrap();
-        // Itself, not a wrapper of it.
-        let told = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
-        Self { folder, python: String::from_utf8(told.stdout).unwrap().trim().to_owned() }
+        Self { folder, python: python() }
     }
 
     fn start(&self, options: &[&str], count: u32) -> Launched {
@@ -243,7 +240,9 @@ fn ranks_that_were_asked_for_are_not_started_behind_a_signal() {
     let ranks = gang.wait_for_ranks(2);
     let template = template(&mut gang);
     kill_process(template, Signal::STOP).unwrap();
-    ranks.iter().for_each(|rank| drop(kill_process(*rank, Signal::KILL)));
+    for rank in ranks {
+        kill_process(rank, Signal::KILL).unwrap();
+    }
     // The pause between attempts is a tenth of a second; after it the template is asked, and does not answer.
     std::thread::sleep(Duration::from_millis(600));
     gang.signal(Signal::TERM);
@@ -258,8 +257,8 @@ fn ranks_that_were_asked_for_are_not_started_behind_a_signal() {
 fn a_template_is_beside_the_ranks_and_outlives_attempts() {
     let program = Program::new(STAYS, "");
     let mut gang = program.start(&["warm=torch", "attempts=3", "grace=20"], 2);
-    let guardian = gang.guardian().unwrap();
     let mut ranks = gang.wait_for_ranks(2);
+    let guardian = gang.guardian().unwrap();
     let template = template(&mut gang);
     assert_eq!(name(template), "zenith-template");
     for _ in 0..2 {
