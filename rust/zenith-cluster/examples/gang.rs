@@ -2,8 +2,8 @@
 //!
 //! Options: `grace` (seconds), `forwards` (a signal's number), `keeps=1` (background processes), `attempts`, `log` (a folder
 //! for the ranks' output), `broken` (the rank whose program does not exist), `warm` (modules of a template: the command is a Python
-//! with `-u`), `limit` (seconds for their import). Tells what happens on stderr, one line each; ends with 0, 1 or, if a signal
-//! stopped it, 2.
+//! with `-u`), `limit` (seconds for their import), `pins=1` (ranks are bound to a CPU of their own and to memory of node 0). Tells
+//! what happens on stderr, one line each; ends with 0, 1 or, if a signal stopped it, 2.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use zenith_cluster::gang::{Gang, Outcome, Rules};
-use zenith_cluster::worker::{Output, Worker};
+use zenith_cluster::placement::CpuSet;
+use zenith_cluster::worker::{Binding, Output, Worker};
 
 fn main() -> ExitCode {
     let gang = match Gang::start() {
@@ -38,7 +39,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         keeps_background: false,
     };
     let (mut attempts, mut log, mut broken) = (1, None, None);
-    let (mut warm, mut limit) = (Vec::new(), Duration::from_secs(60));
+    let (mut warm, mut limit, mut pins) = (Vec::new(), Duration::from_secs(60), false);
     let mut arguments = std::env::args().skip(1).peekable();
     while let Some((name, value)) = arguments.peek().and_then(|text| text.split_once('=')) {
         match name {
@@ -48,6 +49,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             "attempts" => attempts = value.parse()?,
             "log" => log = Some(std::path::PathBuf::from(value)),
             "warm" => warm = value.split(',').map(String::from).collect(),
+            "pins" => pins = value == "1",
             "limit" => limit = Duration::from_secs_f64(value.parse()?),
             "broken" => broken = Some(value.parse()?),
             _ => return Err(format!("no option is called {name}").into()),
@@ -69,7 +71,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             environment,
             stdout: output.clone(),
             stderr: output,
-            binding: None,
+            binding: pins.then(|| binding(rank)),
         }
     };
     let workers: Vec<Worker> = (0..count).map(worker).collect();
@@ -91,4 +93,12 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         };
     }
     Ok(code)
+}
+
+fn binding(rank: u32) -> Binding {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(CpuSet::parse);
+    let cpus: Vec<u32> = allowed.iter().flat_map(CpuSet::iter).collect();
+    let cpu = cpus.get(rank as usize % cpus.len().max(1)).copied().unwrap_or(0);
+    Binding { cpus: [cpu].into_iter().collect(), memory_node: Some(0) }
 }

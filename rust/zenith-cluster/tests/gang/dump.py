@@ -121,6 +121,14 @@ def draws():
     return seen
 
 
+def wait_for_all(folder):
+    """The first that fails stops the others."""
+    end = time.monotonic() + 60
+    while sum(name.endswith(".0") for name in os.listdir(folder)) < int(os.environ["WORLD_SIZE"]):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def wait_for_the_template():
     siblings = f"/proc/{os.getppid()}/task/{os.getppid()}/children"
     end = time.monotonic() + 60
@@ -160,6 +168,7 @@ def main():
     print("to stdout")
     print("to stderr", file=sys.stderr)
     if turn == 0:
+        wait_for_all(folder)
         wait_for_the_template()
         raise RuntimeError("the first turn ends")
 
