@@ -112,25 +112,25 @@ class Loaded:
 
     def __init__(self, modules):
         self.before = dict(os.environ)
-        # The machine's and the user's own customizations come before the program's imports.
-        del sys.modules["sitecustomize"]
-        site.execsitecustomize()
-        self.has_customizations = "sitecustomize" in sys.modules
-        if site.ENABLE_USER_SITE:
-            site.execusercustomize()
-        first = first_paths()
-        sys.path[:0] = first
         environment = type(os.environ)
         os.environ.__class__ = Watched
         try:
+            # The machine's and the user's own customizations come before the program's imports.
+            del sys.modules["sitecustomize"]
+            site.execsitecustomize()
+            self.has_customizations = "sitecustomize" in sys.modules
+            if site.ENABLE_USER_SITE:
+                site.execusercustomize()
+            first = first_paths()
+            sys.path[:0] = first
             random = __import__("random")
             state = random.getstate()
             for name in (*modules, *OWN_MODULES):
                 __import__(name)
-        finally:
-            os.environ.__class__ = environment
             for entry in first:
                 sys.path.remove(entry)
+        finally:
+            os.environ.__class__ = environment
         if Watched.asked is not None:
             raise Refusal(f"importing the modules asks for {Watched.asked}, which only a rank has")
         if random.getstate() != state:
