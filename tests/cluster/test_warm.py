@@ -75,7 +75,9 @@ def test_a_warm_start_is_a_cold_start(zenith_run: str, tmp_path: Path, ranks: in
     )
     assert done.returncode == 0, done.stderr
     assert "no warm start" not in done.stderr
-    turns = [[without_attempt(json.loads((seen / f"{rank}.{turn}").read_text())) for rank in range(ranks)] for turn in (0, 1)]
+    turns = [
+        [without_attempt(json.loads((seen / f"{rank}.{turn}").read_text())) for rank in range(ranks)] for turn in (0, 1)
+    ]
     allowed = ALLOWED.keys() | (POOL.keys() if ranks == 1 else set())
     for cold, warm in zip(*turns, strict=True):
         found = differences("", cold, warm)

@@ -26,8 +26,14 @@ import warnings
 
 PR_GET_PDEATHSIG = 2
 PR_GET_TIMERSLACK = 30
-STATUS = "Umask Uid Gid Groups SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp \
-    Cpus_allowed_list Mems_allowed_list Threads".split()
+STATUS = """
+    Umask Uid Gid Groups SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp
+    Cpus_allowed_list Mems_allowed_list Threads
+"""
+SYS = """
+    argv orig_argv path executable prefix base_prefix flags warnoptions _xoptions path_importer_cache meta_path path_hooks
+    displayhook excepthook dont_write_bytecode platlibdir pycache_prefix
+"""
 
 
 def read(path):
@@ -40,9 +46,7 @@ def plain(value):
 
 
 def interpreter():
-    names = "argv orig_argv path executable prefix base_prefix flags warnoptions _xoptions path_importer_cache meta_path path_hooks \
-        displayhook excepthook dont_write_bytecode platlibdir pycache_prefix".split()
-    seen = {name: plain(getattr(sys, name)) for name in names}
+    seen = {name: plain(getattr(sys, name)) for name in SYS.split()}
     seen["path_importer_cache"] = sorted(sys.path_importer_cache)
     seen["modules"] = sorted(sys.modules)
     seen["sys"] = sorted(vars(sys))
@@ -60,7 +64,7 @@ def interpreter():
 
 
 def stream(file):
-    names = "name mode encoding errors line_buffering write_through newlines closed".split()
+    names = ["name", "mode", "encoding", "errors", "line_buffering", "write_through", "newlines", "closed"]
     seen = {name: getattr(file, name) for name in names}
     seen["numbers"] = [file.fileno(), file.isatty(), file.seekable(), file.readable(), file.writable()]
     buffer = file.buffer
@@ -79,7 +83,7 @@ def process():
     libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(death_signal))
     kinds = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     return {
-        "status": {name: status[name].strip() for name in STATUS},
+        "status": {name: status[name].strip() for name in STATUS.split()},
         "death signal": death_signal.value,
         "timer slack": libc.prctl(PR_GET_TIMERSLACK),
         "session": [os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()],
@@ -113,7 +117,11 @@ def draws():
     seen = {"random": random.random()}
     if "torch" in sys.modules and hasattr(sys.modules["torch"], "initial_seed"):
         torch, numpy = __import__("torch"), __import__("numpy")
-        seen |= {"torch": torch.initial_seed(), "torch's": torch.rand(4).tolist(), "numpy": numpy.random.rand(4).tolist()}
+        seen |= {
+            "torch": torch.initial_seed(),
+            "torch's": torch.rand(4).tolist(),
+            "numpy": numpy.random.rand(4).tolist(),
+        }
         seen["numpy's"] = numpy.random.default_rng().random()
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
@@ -150,12 +158,18 @@ def main():
         __import__(name)
     seen = {"interpreter": interpreter(), "process": process(), "draws": draws()}
     seen["streams"] = [stream(file) for file in (sys.stdin, sys.stdout, sys.stderr)]
-    seen["given streams"] = [file is given for file, given in zip((sys.stdout, sys.stderr), (sys.__stdout__, sys.__stderr__))]
+    seen["given streams"] = [
+        file is given for file, given in zip((sys.stdout, sys.stderr), (sys.__stdout__, sys.__stderr__), strict=True)
+    ]
     seen["host"] = socket.gethostname()
     torch = sys.modules["torch"]
     if hasattr(torch, "get_num_threads"):
         seen["torch"] = [torch.get_num_threads(), torch.get_num_interop_threads(), torch.cuda.is_initialized()]
-        seen["torch"] += [torch.cuda._is_in_bad_fork(), torch.get_default_dtype().__repr__(), torch.__config__.parallel_info()]
+        seen["torch"] += [
+            torch.cuda._is_in_bad_fork(),
+            torch.get_default_dtype().__repr__(),
+            torch.__config__.parallel_info(),
+        ]
         numpy = sys.modules["numpy"]
         name, _, *rest = numpy.random.get_state()
         seen["numpy"] = [name, *rest, type(numpy.random.get_bit_generator()._seed_seq).__name__]

@@ -1,9 +1,9 @@
 """Replaces this interpreter by one with the ranks' own command line, which becomes the template before their program begins.
 
-Given by -c; behind it the program that this interpreter was started as, the code of the template, its modules, and the ranks' arguments. That code is put in the way of
-`sitecustomize`, which the interpreter imports last before the program: what goes on from there, in a fork, is an ordinary start, and
-`__main__`, tracebacks and exit status are the interpreter's own. Here it is made sure that the code will be met: without it the
-program itself would run, as a rank that nobody wants.
+Given by -c; behind it the program that this interpreter was started as, the code of the template, its modules, and the ranks'
+arguments. That code is put in the way of `sitecustomize`, which the interpreter imports last before the program: what goes on from
+there, in a fork, is an ordinary start, and `__main__`, tracebacks and exit status are the interpreter's own. Here it is made sure
+that the code will be met: without it the program itself would run, as a rank that nobody wants.
 """
 
 import os

@@ -289,12 +289,12 @@ impl Warm {
 impl Held {
     fn start(mut worker: Worker, epoll: &OwnedFd, conditions: &Conditions<'_>) -> io::Result<Self> {
         let (socket, theirs) = request::connection()?;
+        epoll::add(epoll, &socket, epoll::EventData::new_u64(TEMPLATE), epoll::EventFlags::IN)?;
         worker.environment.push((CONNECTION.into(), theirs.as_raw_fd().to_string().into()));
         let conditions = Conditions { cgroup: None, keeps: Some(theirs.as_fd()), ..*conditions };
         let spawned =
             spawn::spawn(&worker, &conditions).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
         worker.environment.pop();
-        epoll::add(epoll, &socket, epoll::EventData::new_u64(TEMPLATE), epoll::EventFlags::IN)?;
         Ok(Self { worker, spawned, socket })
     }
 

@@ -16,8 +16,8 @@ import time
 # The name that the kernel has for a template that can be forked.
 NAME = "zenith-template"
 # What differs from rank to rank, and so cannot be known here. Filled in by the launcher.
-OF_RANKS = frozenset("@OF_RANKS@".split())
-OWN_MODULES = ("ctypes", "io", "json", "random", "socket")
+OF_RANKS = frozenset(["@OF_RANKS@"])
+OWN_MODULES = ("contextlib", "ctypes", "io", "json", "random", "socket")
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
 MPOL_PREFERRED = 1
@@ -26,7 +26,7 @@ MPOL_PREFERRED = 1
 del __loader__, __spec__
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     pass
 
 
@@ -56,7 +56,7 @@ def main():
 
 def said(error):
     """In one line."""
-    text = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, RefusalError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split()).encode(errors="replace")[:2000]
 
 
@@ -132,9 +132,9 @@ class Loaded:
         finally:
             os.environ.__class__ = environment
         if Watched.asked is not None:
-            raise Refusal(f"importing the modules asks for {Watched.asked}, which only a rank has")
+            raise RefusalError(f"importing the modules asks for {Watched.asked}, which only a rank has")
         if random.getstate() != state:
-            raise Refusal("importing the modules seeds `random`, or draws from it")
+            raise RefusalError("importing the modules seeds `random`, or draws from it")
         self.after = dict(os.environ)
 
     def environment(self, given):
@@ -168,19 +168,19 @@ def check():
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         names = sorted({read(f"/proc/self/task/{thread}/comm") for thread in threads})
-        raise Refusal(f"the modules have started threads ({len(threads)} run, called {', '.join(names)})")
+        raise RefusalError(f"the modules have started threads ({len(threads)} run, called {', '.join(names)})")
     if read(f"/proc/self/task/{threads[0]}/children"):
-        raise Refusal("the modules have started processes")
+        raise RefusalError("the modules have started processes")
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
-        raise Refusal("the modules have initialized CUDA")
+        raise RefusalError("the modules have initialized CUDA")
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # That of the listing itself.
             continue
         if target.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dri/")):
-            raise Refusal(f"the modules have opened {target}")
+            raise RefusalError(f"the modules have opened {target}")
 
 
 def read(path):
@@ -289,10 +289,11 @@ class Rank:
             os._exit(127)
 
     def join(self, members):
-        try:
+        import contextlib
+
+        # Outside the group it is still found by its parents.
+        with contextlib.suppress(OSError):
             os.write(members, b"0")
-        except OSError:
-            pass  # Outside the group it is still found by its parents.
 
     def bind(self):
         if self.head["cpus"] is None:
