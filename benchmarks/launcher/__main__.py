@@ -21,6 +21,27 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPT = "import os, sys, time; open(sys.argv[1], 'a').write(f'entered - {time.monotonic_ns()}\\n')"
+# Notes its first line behind the import, and fails once: after a second, or when the template of warm starts is ready.
+TORCH_SCRIPT = """
+import os, sys, time
+import torch
+
+def note(what):
+    with open(sys.argv[1], "a") as file:
+        file.write(f"{what} - {time.monotonic_ns()}\\n")
+
+def is_ready():
+    siblings = open(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read().split()
+    return any(open(f"/proc/{pid}/comm").read() == "zenith-template\\n" for pid in siblings)
+
+note("entered")
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    time.sleep(1)
+    while sys.argv[2] == "warm" and not is_ready():
+        time.sleep(0.01)
+    note("failed")
+    sys.exit(1)
+"""
 Command = list[str]
 
 
@@ -78,6 +99,16 @@ def replacement(turn: Turn) -> float:
     return (turn.times("entered")[1] - turn.times("failed")[0]) / 1e6
 
 
+def torch_replacement(turn: Turn, kind: str = "cold", *flags: str) -> float:
+    turn.run(*flags, "--max-restarts=1", str(turn.folder / "torch_script.py"), str(turn.notes), kind)
+    return (turn.times("entered")[1] - turn.times("failed")[0]) / 1e6
+
+
+def warm_replacement(turn: Turn) -> float:
+    is_ours = "torch.distributed.run" not in turn.launcher
+    return torch_replacement(turn, "warm", "--warm") if is_ours else torch_replacement(turn)
+
+
 def last_of_64(turn: Turn) -> float:
     turn.run("--nproc-per-node=64", *turn.worker("end"))
     return (max(turn.times("entered")) - turn.started) / 1e6
@@ -107,6 +138,24 @@ def resident(turn: Turn) -> float:
         process.wait(timeout=60)
 
 
+def template(turn: Turn) -> float:
+    """MiB of the template of warm starts, while a rank with torch runs that was started cold."""
+    script = turn.folder / "idle.py"
+    script.write_text("import torch, time; time.sleep(1000)")
+    process = turn.start("--warm", "--max-restarts=1", str(script))
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for pid in tree(process.pid, ""):
+                if Path(f"/proc/{pid}/comm").read_text() == "zenith-template\n":
+                    return proportional_kib(pid) / 1024
+            time.sleep(0.05)
+        raise SystemExit("zenith-run --warm: there was to be a template within 60 s")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
 def tree(root: int, rank: str) -> Iterator[int]:
     if Path(f"/proc/{root}/cmdline").read_bytes().split(b"\0")[0] == rank.encode():
         return
@@ -128,6 +177,8 @@ ROWS: list[tuple[str, str, Callable[[Turn], float], int]] = [
     ("start to a Python worker's first line", "ms", python_line, 99),
     ("a whole run of /bin/true", "ms", whole_run, 99),
     ("failure to the replacement's first instruction", "ms", replacement, 99),
+    ("failure to the replacement's first line behind `import torch`", "ms", torch_replacement, 3),
+    ("the same with --warm, torchrun without", "ms", warm_replacement, 3),
     ("start to the first instruction of the last of 64", "ms", last_of_64, 3),
     ("failure of one of 64 to the end of all", "ms", all_dead, 3),
     ("--nnodes=1:2, one node there, membership final", "ms", one_of_two_nodes, 1),
@@ -148,6 +199,7 @@ def workers() -> Iterator[Path]:
         command = ["cc", "-O2", "-static", "-o", str(folder / "worker"), str(HERE / "worker.c")]
         subprocess.run(command, check=True)
         (folder / "script.py").write_text(SCRIPT)
+        (folder / "torch_script.py").write_text(TORCH_SCRIPT)
         yield folder
 
 
@@ -179,7 +231,9 @@ def main() -> None:
                 flush=True,
             )
         bare = [python_alone(folder) for _ in range(options.turns)]
-        print(f"| the same Python without a launcher | ms | {text(bare)} | | |")
+        print(f"| the same Python without a launcher | ms | {text(bare)} | | |", flush=True)
+        held = [template(Turn([ours], folder)) for _ in range(min(options.turns, 3))]
+        print(f"| the template of --warm, proportional set size | MiB | {text(held)} | | |")
 
 
 def python_alone(folder: Path) -> float:

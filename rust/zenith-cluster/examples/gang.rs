@@ -1,8 +1,9 @@
 //! Runs a command several times as a gang: `gang [OPTION=VALUE ..] COUNT COMMAND ..`.
 //!
 //! Options: `grace` (seconds), `forwards` (a signal's number), `keeps=1` (background processes), `attempts`, `log` (a folder
-//! for the ranks' output), `broken` (the rank whose program does not exist). Tells what happens on stderr, one line each;
-//! ends with 0, 1 or, if a signal stopped it, 2.
+//! for the ranks' output), `broken` (the rank whose program does not exist), `warm` (modules of a template: the command is a Python
+//! with `-u`), `limit` (seconds for their import), `pins=1` (ranks are bound to a CPU of their own and to memory of node 0). Tells
+//! what happens on stderr, one line each; ends with 0, 1 or, if a signal stopped it, 2.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use zenith_cluster::gang::{Gang, Outcome, Rules};
-use zenith_cluster::worker::{Output, Worker};
+use zenith_cluster::placement::CpuSet;
+use zenith_cluster::worker::{Binding, Output, Worker};
 
 fn main() -> ExitCode {
     let gang = match Gang::start() {
@@ -37,6 +39,7 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         keeps_background: false,
     };
     let (mut attempts, mut log, mut broken) = (1, None, None);
+    let (mut warm, mut limit, mut pins) = (Vec::new(), Duration::from_secs(60), false);
     let mut arguments = std::env::args().skip(1).peekable();
     while let Some((name, value)) = arguments.peek().and_then(|text| text.split_once('=')) {
         match name {
@@ -45,6 +48,9 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             "keeps" => rules.keeps_background = value == "1",
             "attempts" => attempts = value.parse()?,
             "log" => log = Some(std::path::PathBuf::from(value)),
+            "warm" => warm = value.split(',').map(String::from).collect(),
+            "pins" => pins = value == "1",
+            "limit" => limit = Duration::from_secs_f64(value.parse()?),
             "broken" => broken = Some(value.parse()?),
             _ => return Err(format!("no option is called {name}").into()),
         }
@@ -65,13 +71,16 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
             environment,
             stdout: output.clone(),
             stderr: output,
-            binding: None,
+            binding: pins.then(|| binding(rank)),
         }
     };
     let workers: Vec<Worker> = (0..count).map(worker).collect();
     gang.tell(|notice| {
         let _ = writeln!(std::io::stderr(), "{notice}");
     });
+    if !warm.is_empty() {
+        gang.warm(&workers, &warm, limit)?;
+    }
     let mut code = 1;
     for attempt in 0..attempts {
         if attempt > 0 && gang.pause(Duration::from_millis(100), &rules)?.is_some() {
@@ -84,4 +93,12 @@ fn run(mut gang: Gang) -> Result<u8, Box<dyn std::error::Error>> {
         };
     }
     Ok(code)
+}
+
+fn binding(rank: u32) -> Binding {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(CpuSet::parse);
+    let cpus: Vec<u32> = allowed.iter().flat_map(CpuSet::iter).collect();
+    let cpu = cpus.get(rank as usize % cpus.len().max(1)).copied().unwrap_or(0);
+    Binding { cpus: [cpu].into_iter().collect(), memory_node: Some(0) }
 }

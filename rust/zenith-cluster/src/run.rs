@@ -22,6 +22,7 @@ use crate::worker::{Exit, Output, Status, Worker};
 use crate::{folders, machine, signals};
 
 mod together;
+mod warm;
 
 const FAILED: u8 = 1;
 /// What stands in front of the block in torchrun's traceback.
@@ -42,13 +43,21 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
     let machine = machine::look(&environment, &options);
     let python = plan::interpreter(&environment, &machine, |path| path.exists());
     let inherited = environment.clone();
+    // In front of the script.
+    let own = arguments.len().saturating_sub(options.training_script_args.len() + 1);
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
             console::tell(format!("{error}\n").as_bytes());
             FAILED
         }
-        Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
+        Ok(Decision::Python(reason)) => {
+            let (arguments, is_warm) = warm::left_out(arguments, own);
+            if is_warm {
+                say(&format!("--warm is ignored: {reason} is left to Python's torchrun, which starts ranks by itself"));
+            }
+            pythons(&python, &arguments, &reason)
+        }
         Ok(Decision::Here(settings)) => {
             settings.notices.iter().for_each(say);
             if let Err(error) = settings.plot.as_deref().map_or(Ok(()), |path| plot(&settings, path)) {
@@ -190,6 +199,9 @@ impl Launch {
         let folder = attempt.folder.as_deref();
         let console =
             Console::start(&self.settings.tails(folder, attempt.group.first_rank), &self.settings.duplicates(folder))?;
+        if let Some(modules) = self.settings.warm.take() {
+            self.gang.warm(workers, &modules, warm::IMPORT_LIMIT)?;
+        }
         let outcome = self.gang.run_unless(workers, &self.settings.rules, summons);
         if let Some(shown) = console.map(Console::finish) {
             shown.errors.iter().for_each(say);
@@ -267,7 +279,8 @@ fn narrator() -> impl FnMut(&Notice) {
         }
         Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
         Notice::Ended(_) | Notice::Killing => {}
-        Notice::Outlived { .. } | Notice::Removed(_) => say(notice),
+        Notice::Outlived { .. } | Notice::Removed(_) | Notice::Cold { .. } => say(notice),
+        Notice::Warm { .. } => {}
     }
 }
 

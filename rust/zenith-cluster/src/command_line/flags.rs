@@ -427,6 +427,20 @@ pub(super) const FLAGS: &[Flag] = &[
         "N",
         "Cores of each rank's share that OMP_NUM_THREADS leaves to data loaders; else a quarter where ranks are bound, and none where they are not.",
     ),
+    own(
+        "--warm",
+        Group::Lifecycle,
+        Kind::On(|o| &mut o.warm),
+        "",
+        "Start ranks that replace others as forks of a process that has imported torch already.",
+    ),
+    own(
+        "--warm-modules",
+        Group::Lifecycle,
+        Kind::OptionalText(|o| &mut o.warm_modules),
+        "MODULE,...",
+        "With --warm: what that process imports; else torch.",
+    ),
     with_choices(
         &["bash", "zsh", "fish"],
         own("--completions", Group::Other, Kind::Completions, "SHELL", "Print completions for a shell, and exit."),

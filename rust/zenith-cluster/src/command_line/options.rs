@@ -39,6 +39,8 @@ pub struct Options {
     pub forward_signals: String,
     pub keep_background: bool,
     pub propagate_exit_code: bool,
+    pub warm: bool,
+    pub warm_modules: Option<String>,
 
     pub log_dir: Option<String>,
     pub redirects: String,
@@ -121,6 +123,8 @@ impl Default for Options {
             forward_signals: String::new(),
             keep_background: false,
             propagate_exit_code: false,
+            warm: false,
+            warm_modules: None,
             log_dir: None,
             redirects: "0".into(),
             tee: "0".into(),

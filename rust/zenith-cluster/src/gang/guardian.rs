@@ -17,6 +17,7 @@ use super::messages::{self, Failure, LISTED, Order, Report, Step, Target};
 use super::signals::{self, Mask};
 use super::spawn::{self, Conditions, Spawned};
 use super::tree;
+use super::warm::{self, News, Warm};
 use crate::worker::{Status, Worker};
 
 /// Between two rounds of killing, if no process ends meanwhile.
@@ -42,6 +43,10 @@ struct Guardian {
     epoll: OwnedFd,
     children: OwnedFd,
     ranks: Vec<Rank>,
+    /// What ranks are forked from, if there is one.
+    warm: Warm,
+    /// Ranks were stopped by SIGSTOP, and one that begins is too.
+    is_suspended: bool,
     /// Reports that the launcher has not taken yet. This process waits for nobody.
     unsent: VecDeque<Vec<u8>>,
     /// An attempt is under way: its end will be reported.
@@ -63,7 +68,7 @@ struct Rank {
     is_reported: bool,
 }
 
-/// What an epoll event is about; ranks count from `RANKS`, their pipes from `PIPES`.
+/// What an epoll event is about; ranks count from `RANKS`, their pipes from `PIPES`, and what `warm` waits for follows.
 const SOCKET: u64 = 0;
 const LAUNCHER: u64 = 1;
 const CHILDREN: u64 = 2;
@@ -103,6 +108,8 @@ impl Guardian {
             epoll,
             children,
             ranks: Vec::new(),
+            warm: Warm::default(),
+            is_suspended: false,
             unsent: VecDeque::new(),
             is_busy: false,
             killing: None,
@@ -115,7 +122,7 @@ impl Guardian {
     fn run(mut self) -> io::Result<()> {
         let mut ready = Vec::with_capacity(128);
         loop {
-            let timeout = self.killing.map(|_| Timespec { tv_sec: 0, tv_nsec: ROUND.as_nanos() as i64 });
+            let timeout = self.timeout();
             ready.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -126,8 +133,16 @@ impl Guardian {
                 leftovers.on_ends();
             }
             // Ranks first: a signal that comes with their end finds them gone.
-            for &token in tokens.iter().filter(|&&token| token >= RANKS) {
+            for &token in tokens.iter().filter(|&&token| (RANKS..warm::BIRTHS).contains(&token)) {
                 self.on_rank(token)?;
+            }
+            for &token in tokens.iter().filter(|&&token| token >= warm::BIRTHS) {
+                let news = self.warm.on_birth(token, &self.epoll);
+                self.on_news(news)?;
+            }
+            if tokens.contains(&warm::TEMPLATE) {
+                let news = self.warm.on_template(&self.epoll);
+                self.on_news(news)?;
             }
             if tokens.contains(&LAUNCHER) {
                 self.on_launcher_gone()?;
@@ -138,6 +153,8 @@ impl Guardian {
                 while signals::next(self.children.as_fd())?.is_some() {}
             }
             let has_children = self.reap()?;
+            let news = self.warm.on_time(Instant::now());
+            self.on_news(news)?;
             self.settle(has_children);
             if self.launcher_is_gone && self.may_go(has_children) {
                 if let Some(cgroup) = &self.post.cgroup {
@@ -147,6 +164,12 @@ impl Guardian {
             }
             self.send_unsent()?;
         }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let round = self.killing.map(|_| ROUND);
+        let warm = self.warm.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        round.into_iter().chain(warm).min().and_then(|time| Timespec::try_from(time).ok())
     }
 
     /// Kills if that is due, and reports when nothing is left.
@@ -159,7 +182,7 @@ impl Guardian {
                 self.killing = None;
             }
             // An end that is not reported yet comes with the next events.
-            if self.is_busy && self.ranks.iter().all(|rank| rank.is_reported) {
+            if self.is_busy && !self.warm.has_births() && self.ranks.iter().all(|rank| rank.is_reported) {
                 self.is_busy = false;
                 self.ranks.clear();
                 let removed = self.leftovers.take().map(Leftovers::remove).unwrap_or_default();
@@ -180,6 +203,8 @@ impl Guardian {
     /// What it had still asked for is asked by nobody now. Both descriptors would be ready for ever.
     fn on_launcher_gone(&mut self) -> io::Result<()> {
         self.launcher_is_gone = true;
+        self.warm.cancel();
+        self.warm.kill();
         epoll::delete(&self.epoll, &self.post.socket)?;
         epoll::delete(&self.epoll, &self.post.launcher)?;
         Ok(())
@@ -208,6 +233,14 @@ impl Guardian {
                 None => return Err(io::ErrorKind::InvalidData.into()),
             },
             Order::Signal { signal, to } => {
+                if to == Target::Groups {
+                    match signal {
+                        libc::SIGSTOP => self.is_suspended = true,
+                        libc::SIGCONT => self.is_suspended = false,
+                        // Who is asked to end has not begun.
+                        _ => self.cancel_births(),
+                    }
+                }
                 if let Some(signal) = Signal::from_named_raw(signal) {
                     let is_stop = to == Target::Groups && ![Signal::CONT, Signal::STOP].contains(&signal);
                     if let Some(leftovers) = self.leftovers.as_mut().filter(|_| is_stop) {
@@ -217,9 +250,13 @@ impl Guardian {
                 }
             }
             // Done at the end of this turn, and of each until nothing is left.
-            Order::Kill => self.start_killing(),
+            Order::Kill => {
+                self.cancel_births();
+                self.start_killing();
+            }
             Order::List => {
-                let mut first = tree::list(|_| false);
+                let template = self.warm.pid();
+                let mut first = tree::list(|pid| Some(pid) == template);
                 let count = first.len() as u32;
                 first.truncate(LISTED);
                 self.report(&Report::Descendants { count, first });
@@ -232,6 +269,12 @@ impl Guardian {
                     cgroup.release();
                 }
             }
+            Order::Warm { limit_ms } => {
+                let template = workers.map(messages::read_workers).transpose()?.unwrap_or_default();
+                for worker in template {
+                    self.warm.order(worker, Duration::from_millis(limit_ms.into()));
+                }
+            }
         }
         Ok(())
     }
@@ -241,34 +284,107 @@ impl Guardian {
         self.killing = None;
         self.leftovers = Some(Leftovers::before());
         self.leaves = false;
-        let mut failed = false;
+        self.is_suspended = false;
+        let (mut failed, mut told) = (false, None);
         for (index, worker) in (0..).zip(workers) {
-            let together = Err(Failure { step: Step::Together, errno: libc::ECANCELED });
-            let conditions = Conditions {
-                mask: self.post.mask,
-                cgroup: self.post.cgroup.as_ref(),
-                dies_with_parent: self.post.layers.dies_with_parent,
-            };
-            let started = if failed { together } else { spawn::spawn(worker, &conditions) };
-            match started {
-                Ok(spawned) => {
-                    let place = self.ranks.len() as u64;
-                    let read = epoll::EventFlags::IN;
-                    if let Some(process) = &spawned.process {
-                        epoll::add(&self.epoll, process, epoll::EventData::new_u64(RANKS + place), read)?;
-                    }
-                    if let Some(pipe) = &spawned.failure {
-                        epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), read)?;
-                    }
-                    self.ranks.push(Rank { index, spawned, end: None, is_reported: false });
+            if failed {
+                self.not_started_together(index);
+                continue;
+            }
+            let conditions = conditions(&self.post);
+            match self.warm.ask(index, worker, &self.epoll, &conditions) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(reason) => told = told.or(Some(reason)),
+            }
+            failed = !self.start_cold(index, worker)?;
+        }
+        if let Some(reason) = told {
+            self.report(&Report::Cold { reason });
+        }
+        // Not before the first ranks, which need the cores more.
+        let news = self.warm.begin(&self.epoll, &conditions(&self.post));
+        self.on_news(news)
+    }
+
+    /// Says whether there is a process.
+    fn start_cold(&mut self, index: u32, worker: &Worker) -> io::Result<bool> {
+        match spawn::spawn(worker, &conditions(&self.post)) {
+            Ok(spawned) => {
+                let place = self.ranks.len() as u64;
+                if let Some(pipe) = &spawned.failure {
+                    epoll::add(&self.epoll, pipe, epoll::EventData::new_u64(PIPES + place), epoll::EventFlags::IN)?;
                 }
-                Err(failure) => {
-                    failed = true;
-                    self.report(&Report::NotStarted { index, failure });
+                self.enroll(index, spawned)?;
+                Ok(true)
+            }
+            Err(failure) => {
+                self.report(&Report::NotStarted { index, failure });
+                Ok(false)
+            }
+        }
+    }
+
+    fn enroll(&mut self, index: u32, spawned: Spawned) -> io::Result<()> {
+        let place = self.ranks.len() as u64;
+        if let Some(process) = &spawned.process {
+            epoll::add(&self.epoll, process, epoll::EventData::new_u64(RANKS + place), epoll::EventFlags::IN)?;
+        }
+        self.ranks.push(Rank { index, spawned, end: None, is_reported: false });
+        Ok(())
+    }
+
+    fn on_news(&mut self, news: Option<News>) -> io::Result<()> {
+        match news {
+            None => {}
+            Some(News::Ready(pid)) => self.report(&Report::Warm { pid: pid.as_raw_nonzero().get() }),
+            Some(News::Lost { reason, unborn }) => {
+                self.report(&Report::Cold { reason });
+                for (index, worker) in unborn {
+                    self.start_instead(index, &worker)?;
                 }
+            }
+            Some(News::Unborn { index, worker, reason }) => {
+                self.report(&Report::Cold { reason });
+                self.start_instead(index, &worker)?;
+            }
+            Some(News::Born { index, spawned }) => {
+                let place = self.ranks.len() as u64;
+                if let Some(channel) = &spawned.failure {
+                    let token = epoll::EventData::new_u64(PIPES + place);
+                    epoll::modify(&self.epoll, channel, token, epoll::EventFlags::IN)?;
+                }
+                self.enroll(index, spawned)?;
+                self.suspend_last();
             }
         }
         Ok(())
+    }
+
+    /// In the place of a fork.
+    fn start_instead(&mut self, index: u32, worker: &Worker) -> io::Result<()> {
+        if self.start_cold(index, worker)? {
+            self.suspend_last();
+        }
+        Ok(())
+    }
+
+    fn suspend_last(&self) {
+        let last = self.ranks.last().and_then(|rank| rank.spawned.process.as_ref());
+        if let Some(process) = last.filter(|_| self.is_suspended) {
+            let _ = rustix::process::pidfd_send_signal(process, Signal::STOP);
+        }
+    }
+
+    /// Ranks that were asked for and have not begun do not begin.
+    fn cancel_births(&mut self) {
+        for index in self.warm.cancel() {
+            self.not_started_together(index);
+        }
+    }
+
+    fn not_started_together(&mut self, index: u32) {
+        self.report(&Report::NotStarted { index, failure: Failure { step: Step::Together, errno: libc::ECANCELED } });
     }
 
     fn on_rank(&mut self, token: u64) -> io::Result<()> {
@@ -318,22 +434,31 @@ impl Guardian {
         Ok(())
     }
 
-    /// Reaps all that has ended; says whether there are children, and so descendants, left.
+    /// Reaps all that has ended; says whether there are children, and so descendants, left besides the template.
     fn reap(&mut self) -> io::Result<bool> {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
+                    let news = self.warm.on_reaped(pid, status);
+                    self.on_news(news)?;
                     let mut unreaped = self.ranks.iter_mut().filter(|rank| rank.end.is_none());
                     if let Some(rank) = unreaped.find(|rank| rank.spawned.pid == pid) {
                         rank.end = Some(status);
                     }
                 }
-                Ok(None) => return Ok(true),
+                Ok(None) => return Ok(self.launcher_is_gone || self.has_others()),
                 Err(Errno::CHILD) => return Ok(false),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether there is a child that is not the template. Nobody but this process takes one off the kernel's list, and orphans are put
+    /// on it before their parent, which is on it, can be reaped: so who has a descendant finds a child.
+    fn has_others(&self) -> bool {
+        let template = self.warm.pid();
+        template.is_none() || tree::own_children().into_iter().any(|pid| Some(pid) != template)
     }
 
     /// Invariant: a number is used only for a child that this process has not reaped, which nobody else can have.
@@ -349,8 +474,9 @@ impl Guardian {
             };
         }
         if to == Target::Groups {
-            let is_running = |pid: Pid| running().any(|rank| rank.spawned.pid == pid);
-            tree::visit(is_running, |_, process, _| {
+            let template = self.warm.pid();
+            let is_spared = |pid: Pid| Some(pid) == template || running().any(|rank| rank.spawned.pid == pid);
+            tree::visit(is_spared, |_, process, _| {
                 let _ = rustix::process::pidfd_send_signal(process, signal);
             });
         }
@@ -370,7 +496,8 @@ impl Guardian {
             cgroup.kill();
         }
         if self.post.layers.walks_tree {
-            tree::kill(|_| false);
+            let template = self.warm.pid().filter(|_| !self.launcher_is_gone);
+            tree::kill(|pid| Some(pid) == template);
         }
     }
 
@@ -398,5 +525,15 @@ impl Guardian {
             epoll::modify(&self.epoll, &self.post.socket, epoll::EventData::new_u64(SOCKET), wanted)?;
         }
         Ok(())
+    }
+}
+
+/// What all processes of a gang are started with.
+fn conditions(post: &Post) -> Conditions<'_> {
+    Conditions {
+        mask: post.mask,
+        cgroup: post.cgroup.as_ref(),
+        dies_with_parent: post.layers.dies_with_parent,
+        keeps: None,
     }
 }

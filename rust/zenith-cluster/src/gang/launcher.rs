@@ -16,7 +16,7 @@ use super::signals::{self, Mask};
 use super::spawn::{self, Forked};
 use super::state::{AGE, Command, Event, State, Trouble};
 use super::tree::{self, Process};
-use super::{Notice, Outcome, Pause, Rules, Summons};
+use super::{Notice, Outcome, Pause, Rules, Summons, warm};
 use crate::worker::{Output, Worker};
 
 /// How long the launcher tries to end what a dead guardian has left.
@@ -102,6 +102,16 @@ impl Gang {
         self.hears = Box::new(hears);
     }
 
+    /// Starts a template beside the next ranks, which are to be like `workers`: a process of their interpreter that imports `modules`
+    /// and that ranks of later attempts are forked from. They are Python's, with arguments that begin with `-u`. Whatever goes
+    /// wrong with it is told, and ranks are started without it. So they are if it has not imported all within `limit`.
+    pub fn warm(&mut self, workers: &[Worker], modules: &[String], limit: Duration) -> io::Result<()> {
+        let Some(template) = warm::template(workers, modules) else { return Ok(()) };
+        let memory = messages::write_workers(std::slice::from_ref(&template))?;
+        let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        self.order(&Order::Warm { limit_ms }, Some(memory.as_fd()))
+    }
+
     /// Starts all of `workers` or none, and waits until all have ended, or one has failed and the others were stopped. None of
     /// their descendants is left when it returns, unless `rules` keep them.
     ///
@@ -139,7 +149,10 @@ impl Gang {
                 state.on_event(Event::Signal(signal), now, &mut commands);
             }
             while let Some(report) = self.report()? {
-                state.on_event(event(report), now, &mut commands);
+                match event(report) {
+                    Ok(event) => state.on_event(event, now, &mut commands),
+                    Err(notice) => (self.hears)(&notice),
+                }
             }
             if summons.as_deref_mut().is_some_and(|summons| summons.is_stop()) {
                 state.on_event(Event::Withdrawn, now, &mut commands);
@@ -188,6 +201,12 @@ impl Gang {
                     _ if rules.stops.contains(&signal) => return Ok(Pause::Signal(signal)),
                     libc::SIGTSTP if !rules.forwards.contains(&signal) => suspend()?,
                     _ => {}
+                }
+            }
+            // Between attempts there is nothing but the template to hear of.
+            while let Some(report) = self.report()? {
+                if let Err(notice) = event(report) {
+                    (self.hears)(&notice);
                 }
             }
             self.reap();
@@ -336,15 +355,18 @@ fn said(left: &[Process]) -> String {
     format!("these processes do not end: {}; a device or file system may hold them", names.join(", "))
 }
 
-fn event(report: Report) -> Event {
-    match report {
+/// What a report is for the attempt; or what is only to be told.
+fn event(report: Report) -> Result<Event, Notice> {
+    Ok(match report {
         Report::Started { index, pid } => Event::Started { index: index as usize, pid },
         Report::NotStarted { index, failure } => Event::NotStarted { index: index as usize, failure },
         Report::Ended { index, pid, status, at } => Event::Ended { index: index as usize, pid, status, at },
         Report::Descendants { count, first } => Event::Descendants { count: count as usize, first },
         Report::Removed(removed) => Event::Removed(removed),
         Report::Empty => Event::Empty,
-    }
+        Report::Warm { pid } => return Err(Notice::Warm { pid }),
+        Report::Cold { reason } => return Err(Notice::Cold { reason }),
+    })
 }
 
 /// Says which rank, what was tried, and why it failed; keeps the kind.

@@ -24,6 +24,8 @@ use crate::worker::{Binding, Output, Status, Worker};
 const PACKET_BYTES: usize = 16 * 1024;
 /// A list of processes names no more than these; the rest is a number.
 pub(super) const LISTED: usize = 64;
+/// A reason is cut there.
+const REASON_BYTES: usize = 4096;
 
 /// From the launcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub(super) enum Order {
     List,
     /// Leave those that are left alone, now and at the end.
     Leave,
+    /// Start the worker in the memfd that comes with it, beside the next ranks, as the template of those that replace them.
+    Warm {
+        limit_ms: u32,
+    },
 }
 
 /// Whom a signal is for.
@@ -76,6 +82,14 @@ pub(super) enum Report {
     Removed(Removed),
     /// All that was started has ended, and so has everything that it started.
     Empty,
+    /// Ranks can be forked from this process.
+    Warm {
+        pid: i32,
+    },
+    /// Ranks are started without the template.
+    Cold {
+        reason: String,
+    },
 }
 
 /// Why a process could not be started.
@@ -239,6 +253,10 @@ impl Order {
             Self::Kill => out.push(2),
             Self::List => out.push(3),
             Self::Leave => out.push(4),
+            Self::Warm { limit_ms } => {
+                out.push(5);
+                put_u32(&mut out, limit_ms);
+            }
         }
         out
     }
@@ -254,6 +272,7 @@ impl Order {
             2 => Self::Kill,
             3 => Self::List,
             4 => Self::Leave,
+            5 => Self::Warm { limit_ms: from.u32()? },
             _ => return None,
         })
     }
@@ -304,6 +323,13 @@ impl Report {
                 put_u32(&mut out, removed.files);
                 put_u32(&mut out, removed.segments);
                 out.extend(removed.bytes.to_le_bytes());
+            Self::Warm { pid } => {
+                out.push(6);
+                put_u32(&mut out, *pid as u32);
+            }
+            Self::Cold { reason } => {
+                out.push(7);
+                put_bytes(&mut out, &reason.as_bytes()[..reason.len().min(REASON_BYTES)]);
             }
         }
         out
@@ -337,6 +363,8 @@ impl Report {
             }
             4 => Self::Empty,
             5 => Self::Removed(Removed { files: from.u32()?, segments: from.u32()?, bytes: from.u64()? }),
+            6 => Self::Warm { pid: from.i32()? },
+            7 => Self::Cold { reason: String::from_utf8_lossy(from.bytes()?).into_owned() },
             _ => return None,
         })
     }
@@ -475,6 +503,8 @@ mod tests {
                 bytes
             })),
             Just(Report::Empty),
+            any::<i32>().prop_map(|pid| Report::Warm { pid }),
+            ".{0,200}".prop_map(|reason| Report::Cold { reason }),
         ]
     }
 
@@ -520,7 +550,7 @@ mod tests {
         assert_eq!(order, Order::Start);
         assert_eq!(read_workers(workers.unwrap()).unwrap(), [worker]);
         let signal = Order::Signal { signal: libc::SIGTERM, to: Target::Groups };
-        for order in [signal, Order::Kill, Order::List, Order::Leave] {
+        for order in [signal, Order::Kill, Order::List, Order::Leave, Order::Warm { limit_ms: 7 }] {
             send_order(here.as_fd(), &order, None).unwrap();
             let (received, workers) = receive_order(there.as_fd()).unwrap().unwrap();
             assert_eq!(received, order);

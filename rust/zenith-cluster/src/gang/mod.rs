@@ -1,7 +1,8 @@
 //! The ranks of one node, started and stopped together.
 //!
 //! Three parts: `state` decides, `launcher` asks and waits, `guardian` (a process of its own) does. Below them: `spawn` makes a
-//! process a rank, `tree` and `cgroup` find and kill what ranks have left, `messages` is what launcher and guardian say.
+//! process a rank, `tree` and `cgroup` find and kill what ranks have left, `warm` forks ranks from a process that has imported what they
+//! need, `messages` is what launcher and guardian say.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -18,6 +19,7 @@ mod signals;
 mod spawn;
 mod state;
 mod tree;
+mod warm;
 
 pub use launcher::Gang;
 pub use leftovers::Removed;
@@ -93,6 +95,14 @@ pub enum Notice {
     },
     /// Shared memory that the stopped ranks had left.
     Removed(Removed),
+    /// The template has imported its modules: ranks of later attempts are forked from it.
+    Warm {
+        pid: i32,
+    },
+    /// Ranks are started without the template, for this reason.
+    Cold {
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for Notice {
@@ -108,6 +118,8 @@ impl std::fmt::Display for Notice {
                 write!(f, "all ranks have succeeded; {count} of their processes still run: {}{more}", names.join(", "))
             }
             Self::Removed(removed) => write!(f, "{removed}"),
+            Self::Warm { pid } => write!(f, "ranks can be forked from process {pid}"),
+            Self::Cold { reason } => write!(f, "no warm start: {reason}"),
         }
     }
 }

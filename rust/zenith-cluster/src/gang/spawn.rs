@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
@@ -35,6 +35,8 @@ pub(super) struct Conditions<'a> {
     pub(super) cgroup: Option<&'a Cgroup>,
     /// Whether ranks die with the process that starts them.
     pub(super) dies_with_parent: bool,
+    /// A descriptor that the program gets besides the standard streams, under the number that it has here.
+    pub(super) keeps: Option<BorrowedFd<'a>>,
 }
 
 /// A process that is on its way to be a rank.
@@ -245,6 +247,9 @@ fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid, is_insid
     if let Some(binding) = &worker.binding {
         placement::apply(binding).map_err(at(Step::Binding))?;
     }
+    if let Some(kept) = conditions.keeps {
+        rustix::io::fcntl_setfd(kept, FdFlags::empty()).map_err(at(Step::Session))?;
+    }
     redirect(&worker.stdout, 1).map_err(at(Step::Stdout))?;
     redirect(&worker.stderr, 2).map_err(at(Step::Stderr))?;
     // A launcher in the background of a script ignores these and so would its ranks, which could not be stopped by them.
@@ -260,16 +265,21 @@ fn prepare(worker: &Worker, conditions: &Conditions<'_>, guardian: Pid, is_insid
     Ok(())
 }
 
-fn redirect(output: &Output, stream: i32) -> Result<(), Errno> {
-    let file = match output {
-        Output::Inherited => return Ok(()),
-        Output::Discarded => rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?,
+/// The file that a stream is to be, unless it is inherited.
+pub(super) fn opened(output: &Output) -> Result<Option<OwnedFd>, Errno> {
+    Ok(match output {
+        Output::Inherited => None,
+        Output::Discarded => Some(rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?),
         Output::File(path) => {
             // Appending, so that two streams may share a file and one that is cut from outside starts at its beginning.
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::CLOEXEC;
-            rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?
+            Some(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?)
         }
-    };
+    })
+}
+
+fn redirect(output: &Output, stream: i32) -> Result<(), Errno> {
+    let Some(file) = opened(output)? else { return Ok(()) };
     // SAFETY: SPAWN-3.
     let done = unsafe { libc::dup2(file.as_fd().as_raw_fd(), stream) };
     if done < 0 { Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::BADF)) } else { Ok(()) }

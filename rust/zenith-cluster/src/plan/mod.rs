@@ -15,6 +15,7 @@ mod settings;
 mod slurm;
 mod streams;
 mod template;
+mod warm;
 mod workers;
 
 pub use dry_run::table;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::grace::grace;
 use super::placement::{Placement, place};
 use super::rendezvous::{configuration, static_meeting};
-use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes};
+use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes, warm};
 use crate::command_line::{Options, StoreOwner, whole};
 use crate::gang::Rules;
 use crate::placement::{Situation, Topology};
@@ -64,6 +64,8 @@ pub struct Settings {
     pub logs: Logs,
     pub rules: Rules,
     pub propagate_exit_code: bool,
+    /// What the template of warm starts imports; `None` without one.
+    pub warm: Option<Vec<String>>,
     pub placement: Placement,
     pub dry_run: bool,
     /// The dry run's form.
@@ -150,6 +152,7 @@ pub fn decide(
         forwards: forwards(&options.forward_signals)?,
         keeps_background: options.keep_background,
     };
+    let warm = warm::modules(&options, max_restarts, nodes.as_ref(), &mut notices)?;
     environment.set("TORCHELASTIC_SIGNALS_TO_HANDLE", options.signals_to_handle.as_str());
     Ok(Decision::Here(Box::new(Settings {
         ranks,
@@ -167,6 +170,7 @@ pub fn decide(
         logs,
         rules,
         propagate_exit_code: options.propagate_exit_code,
+        warm,
         placement,
         dry_run: options.dry_run,
         json: options.json,

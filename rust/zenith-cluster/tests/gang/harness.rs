@@ -90,6 +90,12 @@ pub(crate) fn example() -> PathBuf {
     path.join("examples/gang")
 }
 
+/// The `python3` of `PATH` itself, not a wrapper of it.
+pub(crate) fn python() -> String {
+    let told = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    String::from_utf8(told.stdout).unwrap().trim().to_owned()
+}
+
 impl Launched {
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
@@ -194,7 +200,7 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
-fn name(pid: Pid) -> String {
+pub(crate) fn name(pid: Pid) -> String {
     std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default().trim().to_owned()
 }
 

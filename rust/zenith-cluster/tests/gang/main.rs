@@ -7,3 +7,4 @@ mod outcomes;
 mod signals;
 mod soak;
 mod survivors;
+mod warm;

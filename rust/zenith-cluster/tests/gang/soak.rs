@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use crate::harness::{Launched, children, launch_with};
+use crate::harness::{Launched, children, launch_with, name, python, start};
 
 /// What a rank leads: the shapes of a tree that have escaped from one launcher or another.
 const SHAPES: [(&str, &str); 6] = [
@@ -44,23 +44,38 @@ fn nothing_survives_kills_at_random_moments() {
         std::env::vars().find(|(name, _)| name == "ZENITH_SOAK").map_or(20, |(_, value)| value.parse().unwrap());
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
     println!("seed {seed}");
+    // Ranks that have a template are Python's for a moment.
+    let folder = tempfile::tempdir().unwrap();
+    let shell = folder.path().join("shell.py");
+    std::fs::write(&shell, "import os, sys; os.execvp('sh', ['sh', '-c', sys.argv[1]])").unwrap();
+    let python = python();
     let mut random = Random(seed);
     let mut slowest = Duration::ZERO;
     for turn in 0..count {
         let (shape, script) = random.of(&SHAPES);
         let (phase, until) = random.of(&PHASES);
         let layers = random.of(&LAYERS);
-        let target = random.of(&["launcher", "guardian", "rank"]);
+        let is_warm = random.below(3) == 0;
+        let target = random.of(&["launcher", "guardian", "rank", if is_warm { "template" } else { "rank" }]);
         let is_root = rustix::process::geteuid().is_root();
-        let user = (is_root && random.below(3) == 0).then_some(65534);
-        println!("{turn}: {target} in {phase}, {shape}, without {layers:?}, user {user:?}");
+        // The interpreter may lie where nobody else comes.
+        let user = (is_root && !is_warm && random.below(3) == 0).then_some(65534);
+        println!("{turn}: {target} in {phase}, {shape}, without {layers:?}, user {user:?}, warm {is_warm}");
         let script = match phase {
             "grace" => format!("[ $RANK = 0 ] && {{ sleep 0.05; exit 1; }}; {script}"),
             "restart" => format!("[ $RANK = 0 ] && {{ ({script}) & sleep 0.05; exit 1; }}; {script}"),
             _ => script.to_owned(),
         };
         let options: &[&str] = if phase == "restart" { &["grace=0.05", "attempts=100"] } else { &["grace=0.3"] };
-        let mut gang = launch_with(&[("ZENITH_GANG_WITHOUT", layers)], user, options, 3, &script);
+        let environment = [("ZENITH_GANG_WITHOUT", layers)];
+        let mut gang = if is_warm {
+            let command = ["warm=json", "3", &python, "-u", shell.to_str().unwrap(), &script];
+            start(&environment, None, &[options, &command].concat())
+        } else {
+            launch_with(&environment, user, options, 3, &script)
+        };
+        // A template takes its time; after that restarts are forks of it.
+        let until = if is_warm { until * 4 } else { until };
         std::thread::sleep(Duration::from_micros(random.below(until * 1000)));
         kill(&gang, target, &mut random);
         slowest = slowest.max(if target == "launcher" {
@@ -83,6 +98,10 @@ fn kill(gang: &Launched, target: &str, random: &mut Random) {
     let victim = match target {
         "launcher" => Some(gang.pid()),
         "guardian" => gang.guardian(),
+        "template" => {
+            let is_one = |pid: &Pid| ["zenith-template", "python"].iter().any(|known| name(*pid).starts_with(known));
+            gang.guardian().map(children).unwrap_or_default().into_iter().find(is_one)
+        }
         _ => {
             let ranks = gang.guardian().map(children).unwrap_or_default();
             (!ranks.is_empty()).then(|| random.of(&ranks))
