@@ -15,6 +15,7 @@ pub(crate) fn look(environment: &Environment, options: &Options) -> Machine {
         nccl: if options.nccl_env == "off" { Situation::default() } else { nccl(environment) },
         program_folder: std::env::current_exe().ok().and_then(|path| path.parent().map(Into::into)),
         temporary_folder: temporary_folder(environment),
+        host: rustix::system::uname().nodename().to_string_lossy().split('.').next().unwrap_or_default().into(),
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Options {
     pub forward_signals: String,
     pub keep_background: bool,
     pub propagate_exit_code: bool,
+    /// Seconds; 0 is off.
+    pub hang_timeout: f64,
+    /// Seconds; 0 leaves it to the plan.
+    pub hang_first_timeout: f64,
 
     pub log_dir: Option<String>,
     pub redirects: String,
@@ -44,6 +48,9 @@ pub struct Options {
     pub duplicate_stderr_filters: Vec<String>,
     pub logs_specs: Option<String>,
     pub event_log_handler: String,
+    pub log_prefix: String,
+    pub events_file: Option<String>,
+    pub metrics_port: Option<i64>,
 
     pub dry_run: bool,
     pub json: bool,
@@ -71,6 +78,11 @@ impl Options {
             ("--plot", self.plot.is_some()),
             ("--numa-binding=auto", self.numa_binding.as_deref() == Some("auto")),
             ("--nccl-env", self.nccl_env != "off"),
+            ("--log-prefix", self.log_prefix != "torchrun"),
+            ("--events-file", self.events_file.is_some()),
+            ("--metrics-port", self.metrics_port.is_some()),
+            ("--hang-timeout", self.hang_timeout != 0.0),
+            ("--hang-first-timeout", self.hang_first_timeout != 0.0),
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -113,6 +125,8 @@ impl Default for Options {
             forward_signals: String::new(),
             keep_background: false,
             propagate_exit_code: false,
+            hang_timeout: 0.0,
+            hang_first_timeout: 0.0,
             log_dir: None,
             redirects: "0".into(),
             tee: "0".into(),
@@ -121,6 +135,9 @@ impl Default for Options {
             duplicate_stderr_filters: Vec::new(),
             logs_specs: None,
             event_log_handler: "null".into(),
+            log_prefix: "torchrun".into(),
+            events_file: None,
+            metrics_port: None,
             dry_run: false,
             json: false,
             plot: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::observing::{Observing, observing, prefix};
 use super::placement::{Placement, place};
 use super::rendezvous::{configuration, static_meeting};
 use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes};
@@ -30,6 +31,8 @@ pub struct Machine {
     pub nccl: Situation,
     /// For log folders that nobody named.
     pub temporary_folder: PathBuf,
+    /// Its short name.
+    pub host: String,
 }
 
 /// Who runs a command line.
@@ -60,6 +63,7 @@ pub struct Settings {
     pub gpus: Option<Vec<String>>,
     pub logs: Logs,
     pub rules: Rules,
+    pub observing: Observing,
     pub propagate_exit_code: bool,
     pub placement: Placement,
     pub dry_run: bool,
@@ -81,7 +85,7 @@ pub struct Logs {
     pub tee: StreamsOfRanks,
     /// Local ranks that are shown; all if empty.
     pub shown: BTreeSet<i64>,
-    /// `$TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE`.
+    /// A template; `None` is torchrun's own.
     pub prefix: Option<OsString>,
     pub duplicate_stdout: Vec<String>,
     pub duplicate_stderr: Vec<String>,
@@ -124,7 +128,8 @@ pub fn decide(
         .map_err(|_| PlanError::Assertion("max_restarts must be >= 0".into()))?;
     let ranks = counts::local_ranks(&options.nproc_per_node, machine, &environment)?;
     configuration(&options.rdzv_conf)?;
-    let logs = logs(&options, &environment)?;
+    let logs = logs(&options, &environment, &machine.host)?;
+    let observing = observing(&options, &environment, &logs, ranks, &mut notices)?;
     let grace = grace(options.shutdown_timeout, &environment)?;
     if options.no_python && options.module {
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
@@ -163,6 +168,7 @@ pub fn decide(
         arguments: options.training_script_args,
         logs,
         rules,
+        observing,
         propagate_exit_code: options.propagate_exit_code,
         placement,
         dry_run: options.dry_run,
@@ -193,7 +199,7 @@ fn pythons_own(options: &Options, environment: &Environment) -> Option<String> {
     }
 }
 
-fn logs(options: &Options, environment: &Environment) -> Result<Logs, PlanError> {
+fn logs(options: &Options, environment: &Environment, host: &str) -> Result<Logs, PlanError> {
     let shown = match options.local_ranks_filter.as_str() {
         "" => Some(BTreeSet::new()),
         text => text.split(',').map(|rank| whole(rank).ok()).collect(),
@@ -211,10 +217,7 @@ fn logs(options: &Options, environment: &Environment) -> Result<Logs, PlanError>
         redirects: StreamsOfRanks::parse(&options.redirects)?,
         tee: StreamsOfRanks::parse(&options.tee)?,
         shown,
-        prefix: environment
-            .get("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE")
-            .filter(|template| !template.is_empty())
-            .map(Into::into),
+        prefix: prefix(options, environment, host),
         duplicate_stdout: options.duplicate_stdout_filters.clone(),
         duplicate_stderr: options.duplicate_stderr_filters.clone(),
     })
