@@ -246,10 +246,23 @@ mod tests {
         std::fs::read_to_string(&written[0]).expect("stacks")
     }
 
+    /// A child that sleeps, once it does.
+    fn sleeper() -> (std::process::Child, i32) {
+        let child = Command::new("sleep").arg("100").spawn().expect("a child");
+        let pid = child.id() as i32;
+        let has_begun = || {
+            let text = read(&format!("/proc/{pid}/status"));
+            look::status(&text, "Name") == Some("sleep") && text.contains("S (sleeping)")
+        };
+        while !has_begun() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (child, pid)
+    }
+
     #[test]
     fn kernel_stacks_are_there_without_anybodys_help() {
-        let mut child = Command::new("sleep").arg("100").spawn().expect("a child");
-        let pid = child.id() as i32;
+        let (mut child, pid) = sleeper();
         let text = saved(pid, "", None);
         assert!(text.starts_with(&format!("why\n\n== rank 4, process {pid}\n")), "{text}");
         assert!(text.contains("thread ") && text.contains("(sleep) S (sleeping)"), "{text}");
@@ -260,8 +273,7 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_a_signal_that_would_end_it() {
-        let mut child = Command::new("sleep").arg("100").spawn().expect("a child");
-        let pid = child.id() as i32;
+        let (mut child, pid) = sleeper();
         // It says so, and has none; and another that is not of the rank.
         for heartbeat in [format!("1 {pid} {}", libc::SIGUSR1), format!("1 {} {}", std::process::id(), libc::SIGUSR1)] {
             let text = saved(pid, &heartbeat, None);
