@@ -87,7 +87,7 @@ def test_events_are_as_documented(run: Run, tmp_path: Path) -> None:
 def test_lines_may_begin_with_host_and_rank(run: Run) -> None:
     host = socket.gethostname().split(".")[0]
     done = run(
-        "import os; print('rank', os.environ['RANK'])", "--nproc-per-node=2", "-t", "1", "--log-prefix=host:rank"
+        "import os; print('rank', os.environ['RANK'])", "--nproc-per-node=2", "-t", "1", "--log-prefix=host-rank"
     )
     assert sorted(done.stdout.splitlines()) == [f"[{host}:{rank}]:rank {rank}" for rank in range(2)]
     template = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "<${rank}>"}

@@ -414,13 +414,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "Draw the machine with its sockets, nodes, cores and GPUs, coloured by rank, as SVG.",
     ),
     with_choices(
-        &["torchrun", "host:rank"],
+        &["torchrun", "host-rank"],
         own(
             "--log-prefix",
             Group::Logs,
             Kind::Text(|o| &mut o.log_prefix),
             "FORM",
-            "What stands before console lines: `torchrun`: [role, local rank] or $TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE; `host:rank`: this host and the rank among all.",
+            "What stands before console lines: `torchrun`: [role, local rank] or $TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE; `host-rank`: this host and the rank among all.",
         ),
     ),
     own(

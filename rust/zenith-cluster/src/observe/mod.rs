@@ -47,6 +47,8 @@ struct Seen {
     is_stopping: bool,
     /// By local rank.
     running: BTreeMap<u32, Running>,
+    /// How many ranks of the attempt have started.
+    started: usize,
     metrics: Metrics,
     events: Option<EventsFile>,
 }
@@ -61,6 +63,7 @@ impl Observer {
             attempt: 0,
             is_stopping: false,
             running: BTreeMap::new(),
+            started: 0,
             metrics: Metrics::new(&settings.run_id, settings.ranks),
             events: asked.events_file.as_deref().map(EventsFile::open).transpose()?,
         };
@@ -76,7 +79,7 @@ impl Observer {
     /// From here on events are those of this attempt.
     pub(crate) fn begin_attempt(&self, attempt: u32) {
         let mut seen = self.seen();
-        (seen.attempt, seen.is_stopping) = (attempt, false);
+        (seen.attempt, seen.is_stopping, seen.started) = (attempt, false, 0);
         seen.running.clear();
     }
 
@@ -85,6 +88,7 @@ impl Observer {
         match notice {
             Notice::Started { local_rank, rank, pid } => {
                 let (local_rank, rank, pid) = (*local_rank, *rank, *pid);
+                seen.started += 1;
                 seen.running.insert(local_rank, Running { local_rank, rank, pid });
                 seen.note(&Event::RankStarted { rank, local_rank, pid });
             }
@@ -112,6 +116,11 @@ impl Observer {
     /// The ranks of the present attempt that have started and not ended.
     pub(crate) fn running(&self) -> Vec<Running> {
         self.seen().running.values().copied().collect()
+    }
+
+    /// How many ranks of the present attempt have started.
+    pub(crate) fn started(&self) -> usize {
+        self.seen().started
     }
 
     /// How long each rank has been without progress.

@@ -107,7 +107,7 @@ fn uninterruptible(text: &str) -> Option<Duration> {
 
 /// The template that console lines begin with; a flag is nearer than a variable.
 pub(super) fn prefix(options: &Options, environment: &Environment, host: &str) -> Option<OsString> {
-    if options.log_prefix == "host:rank" {
+    if options.log_prefix == "host-rank" {
         return Some(format!("[{}:${{rank}}]:", host.replace('$', "$$")).into());
     }
     let template = environment.get("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE");
@@ -187,6 +187,6 @@ mod tests {
         let variable = [("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "<${rank}>")].into_iter().collect();
         let with = |form: &str| prefix(&Options { log_prefix: form.into(), ..Options::default() }, &variable, "n$1");
         assert_eq!(with("torchrun"), Some("<${rank}>".into()));
-        assert_eq!(with("host:rank"), Some("[n$$1:${rank}]:".into()));
+        assert_eq!(with("host-rank"), Some("[n$$1:${rank}]:".into()));
     }
 }

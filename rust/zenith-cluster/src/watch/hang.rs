@@ -81,14 +81,15 @@ pub(super) struct HangWatch {
     ranks: Vec<Rank>,
     /// All ranks have started.
     start: Option<Duration>,
-    /// The last progress of any rank; an end is one.
+    /// The last progress of any rank.
     progress: Option<Duration>,
+    /// Of the last rank that ended: from then on the others have their time.
+    end: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Rank {
     sight: Sight,
-    has_run: bool,
     beat: Option<Duration>,
     progress: Option<Duration>,
 }
@@ -101,6 +102,7 @@ impl HangWatch {
             ranks: vec![Rank::default(); ranks],
             start: None,
             progress: None,
+            end: Duration::ZERO,
         }
     }
 
@@ -108,16 +110,19 @@ impl HangWatch {
         looks_every(limits.first.map_or(limits.silence, |first| first.min(limits.silence)))
     }
 
-    /// One sight for each rank, in their order.
-    pub(super) fn look(&mut self, sights: &[Sight], now: Instant) -> Option<Hang> {
+    /// One sight for each rank, in their order; and whether all of them have started, of which some may have ended.
+    pub(super) fn look(&mut self, sights: &[Sight], all_started: bool, now: Instant) -> Option<Hang> {
         let now = self.watched.at(now);
         for (rank, sight) in self.ranks.iter_mut().zip(sights) {
+            if rank.sight.is_running && !sight.is_running {
+                self.end = now;
+            }
             if rank.see(*sight, now) {
                 self.progress = Some(now);
             }
         }
-        if self.start.is_none() && self.ranks.iter().all(|rank| rank.has_run) {
-            self.start = Some(now);
+        if all_started {
+            self.start.get_or_insert(now);
         }
         self.start.and_then(|start| self.all(start, now)).or_else(|| self.single(now))
     }
@@ -136,7 +141,7 @@ impl HangWatch {
         let (kind, since, limit) = match self.progress {
             // Without files and heartbeats silence says nothing.
             Some(_) if !is_seen => return None,
-            Some(progress) => (Kind::Progress, progress, self.limits.silence + BEATS_EVERY),
+            Some(progress) => (Kind::Progress, progress.max(self.end), self.limits.silence + BEATS_EVERY),
             None => (Kind::FirstProgress, start, self.limits.first?),
         };
         let silence = now.saturating_sub(since);
@@ -165,15 +170,13 @@ impl Rank {
     /// Whether it has made progress.
     fn see(&mut self, sight: Sight, now: Duration) -> bool {
         let before = std::mem::replace(&mut self.sight, sight);
-        self.has_run |= sight.is_running;
         let beats = sight.beat.is_some() && sight.beat != before.beat;
         // The files are empty at first.
         let writes = sight.output.unwrap_or(0) != before.output.unwrap_or(0);
-        let ends = before.is_running && !sight.is_running;
         if beats {
             self.beat = Some(now);
         }
-        let progresses = beats || ends || writes && self.beat.is_none();
+        let progresses = beats || writes && self.beat.is_none();
         if progresses {
             self.progress = Some(now);
         }

@@ -26,7 +26,8 @@ impl Bench {
     }
 
     fn look(&mut self) -> Option<Hang> {
-        self.watch.look(&self.sights, self.now)
+        let all_started = self.sights.iter().any(|sight| sight.is_running);
+        self.watch.look(&self.sights, all_started, self.now)
     }
 
     fn beat(&mut self, rank: usize) {
@@ -129,7 +130,7 @@ fn time_in_which_nobody_looked_does_not_count() {
 }
 
 #[test]
-fn ranks_that_have_ended_do_not_hang_and_their_end_is_progress() {
+fn ranks_that_have_ended_do_not_hang_and_the_others_have_their_time() {
     let mut gang = Bench::new(LIMITS, 2, Some(0));
     gang.beat(0);
     let seen = gang.pass(SILENCE * 3, |gang| {
@@ -141,6 +142,11 @@ fn ranks_that_have_ended_do_not_hang_and_their_end_is_progress() {
     fires(gang.idle(FIRST), SILENCE, Kind::Progress, &[1]);
     gang.sights[1].is_running = false;
     assert_eq!(gang.idle(FIRST), None, "nobody is left");
+
+    let mut gang = Bench::new(LIMITS, 2, Some(0));
+    assert_eq!(gang.idle(SILENCE), None);
+    gang.sights[0].is_running = false;
+    fires(gang.idle(FIRST), FIRST - SILENCE, Kind::FirstProgress, &[1]);
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Looker {
             output: traces.output(),
         };
         let sights: Vec<Sight> = self.traces.iter().map(sight).collect();
-        let hang = watch.look(&sights, Instant::now());
+        let hang = watch.look(&sights, self.observer.started() >= self.traces.len(), Instant::now());
         let rank = |place: usize| self.traces.get(place).map(|traces| traces.rank);
         let silences = watch.silences().filter_map(|(place, silence)| Some((rank(place)?, silence)));
         self.observer.silences(silences.collect());

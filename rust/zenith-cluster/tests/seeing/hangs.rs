@@ -40,6 +40,13 @@ fn ranks_that_write_nothing_more_hang() {
 }
 
 #[test]
+fn a_rank_that_ended_at_once_does_not_hide_one_that_hangs() {
+    let options = ["--nproc-per-node=2", "-r", "3", "--hang-timeout=1", "--hang-first-timeout=1"];
+    let ended = run(&options, "[ $RANK = 0 ] && exit 0; exec sleep 1000");
+    hung(&ended, 1, "without any progress for 1");
+}
+
+#[test]
 fn output_of_one_rank_keeps_all_alive() {
     let script = "[ $RANK = 0 ] && exec sleep 5; for i in $(seq 20); do echo $i; sleep 0.25; done";
     let ended = run(&["--nproc-per-node=2", "-r", "1", "--hang-timeout=2.5"], script);

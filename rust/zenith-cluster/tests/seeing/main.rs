@@ -4,3 +4,4 @@ mod events;
 mod hangs;
 mod harness;
 mod metrics;
+mod nodes;
