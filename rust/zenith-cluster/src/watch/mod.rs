@@ -1,7 +1,7 @@
 //! Looks after the ranks of an attempt: whether they make progress (`--hang-timeout`), whether one is stuck in the kernel (TW-5).
 //!
 //! `hang` and `uninterruptible` decide, without a clock; `look` reads files and /proc for them; `stacks` saves where ranks stand.
-//! A thread of its own does all of this, because a file system that does not answer would hold up whoever asks it; the launcher
+//! Threads of their own do all of this, because a file system that does not answer would hold up whoever asks it; the launcher
 //! hears by a bell (`Attended`), and then does what it does after a failure.
 
 mod hang;
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -31,8 +32,10 @@ use look::Traces;
 use stacks::Subject;
 use uninterruptible::SleepWatch;
 
-/// How long the end of an attempt waits for a thread that a file system may hold.
+/// How long the end of an attempt waits for threads that a file system may hold.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// More than `stacks` takes where everything answers or is given up.
+const SAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ranks that are taken for failed though they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +49,11 @@ pub(crate) struct GivenUp {
     pub(crate) at: SystemTime,
 }
 
-/// The thread that looks.
+/// The threads that look.
 #[derive(Debug)]
 pub(crate) struct Watch {
     shared: Arc<Shared>,
-    /// Ends when the thread does.
+    /// Ends when they do.
     done: Receiver<()>,
 }
 
@@ -59,6 +62,8 @@ struct Shared {
     /// Can be read when there is a verdict.
     bell: OwnedFd,
     finish: OwnedFd,
+    /// One of the threads has a verdict.
+    is_taken: AtomicBool,
     verdict: OnceLock<GivenUp>,
 }
 
@@ -75,106 +80,141 @@ impl Watch {
             return Ok(None);
         }
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let shared = Shared { bell: eventfd(0, flags)?, finish: eventfd(0, flags)?, verdict: OnceLock::new() };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            bell: eventfd(0, flags)?,
+            finish: eventfd(0, flags)?,
+            is_taken: AtomicBool::new(false),
+            verdict: OnceLock::new(),
+        });
         let folder = attempt.folder.as_deref();
         let traces = |worker: &Worker| Traces::of(worker, settings.heartbeat_file(folder, worker.local_rank));
-        let every = hang.map(HangWatch::looks_every).into_iter().chain(uninterruptible.map(hang::looks_every)).min();
         let interpreter = settings.interpreter.as_ref().map(|interpreter| interpreter.program.as_os_str());
-        let looker = Looker {
+        let post = Post {
             shared: Arc::clone(&shared),
             observer: observer.clone(),
-            every: every.unwrap_or_default(),
             traces: workers.iter().map(traces).collect(),
-            hang: hang.map(|limits| HangWatch::new(limits, workers.len())),
-            sleep: uninterruptible.map(|limit| SleepWatch::new(limit, workers.len())),
             folder: attempt.folder.clone(),
             py_spy: stacks::py_spy(interpreter, settings.environment.get("PATH")),
         };
+        let ranks = workers.len();
+        let hang =
+            hang.map(|limits| (HangWatch::looks_every(limits), Eye::Progress(Box::new(HangWatch::new(limits, ranks)))));
+        let sleep = uninterruptible.map(|limit| (hang::looks_every(limit), Eye::Sleep(SleepWatch::new(limit, ranks))));
         let (tell, done) = sync_channel(1);
-        thread::Builder::new().name("zenith-watch".into()).spawn(move || {
-            looker.run();
-            drop(tell);
-        })?;
+        // A thread each: /proc answers where the file system of the logs does not.
+        for (every, eye) in hang.into_iter().chain(sleep) {
+            let (post, tell) = (post.clone(), tell.clone());
+            thread::Builder::new().name("zenith-watch".into()).spawn(move || {
+                post.stand(eye, every);
+                drop(tell);
+            })?;
+        }
         Ok(Some(Self { shared, done }))
     }
 
     /// To be called when no rank runs any more.
     pub(crate) fn finish(self) -> Option<GivenUp> {
         let _ = rustix::io::write(&self.shared.finish, &1u64.to_ne_bytes());
-        // It sends nothing; its end is what is waited for.
+        // They send nothing; their end is what is waited for.
         let _ = self.done.recv_timeout(PATIENCE);
         self.shared.verdict.get().cloned()
     }
 }
 
-struct Looker {
+/// What a thread looks for.
+enum Eye {
+    Progress(Box<HangWatch>),
+    Sleep(SleepWatch),
+}
+
+/// Who hangs, what is to be said of it, and whether a restart may help.
+type Verdict = (Vec<Running>, String, bool);
+
+/// From where the threads look.
+#[derive(Clone)]
+struct Post {
     shared: Arc<Shared>,
     observer: Observer,
-    every: Duration,
     /// Of each rank, in their order.
     traces: Vec<Traces>,
-    hang: Option<HangWatch>,
-    sleep: Option<SleepWatch>,
     /// The attempt's.
     folder: Option<PathBuf>,
     py_spy: Option<PathBuf>,
 }
 
-impl Looker {
-    fn run(mut self) {
+impl Post {
+    fn stand(self, mut eye: Eye, every: Duration) {
+        let every = Timespec::try_from(every).ok();
         loop {
-            if let Some((stuck, what, may_restart)) = self.look() {
+            let verdict = match &mut eye {
+                Eye::Progress(watch) => self.look_for_progress(watch),
+                Eye::Sleep(watch) => self.look_for_sleep(watch),
+            };
+            if let Some((stuck, what, may_restart)) = verdict {
                 return self.give_up(&stuck, what, may_restart);
             }
             let mut finish = [PollFd::new(&self.shared.finish, PollFlags::IN)];
-            let every = Timespec::try_from(self.every).ok();
             if poll(&mut finish, every.as_ref()).is_ok_and(|ready| ready > 0) {
                 return;
             }
         }
     }
 
-    /// Who hangs, what is to be said of it, and whether a restart may help.
-    fn look(&mut self) -> Option<(Vec<Running>, String, bool)> {
-        let running: BTreeMap<u32, Running> =
-            self.observer.running().into_iter().map(|running| (running.local_rank, running)).collect();
-        let at = |place: &usize| self.traces.get(*place).and_then(|traces| running.get(&traces.local_rank)).copied();
-        let process = |traces: &Traces| running.get(&traces.local_rank);
-        if let Some(watch) = &mut self.sleep {
-            let sleeps: Vec<_> = self.traces.iter().map(|traces| look::sleep(process(traces)?.pid)).collect();
-            if let Some((places, time)) = watch.look(&sleeps, Instant::now()) {
-                let stuck: Vec<Running> = places.iter().filter_map(at).collect();
-                let what = format!(
-                    "{} in an uninterruptible state (D) for {} s: a device or file system does not answer",
-                    named(&stuck),
-                    time.as_secs_f64().round()
-                );
-                return Some((stuck, what, false));
-            }
-        }
-        let watch = self.hang.as_mut()?;
+    fn running(&self) -> BTreeMap<u32, Running> {
+        self.observer.running().into_iter().map(|running| (running.local_rank, running)).collect()
+    }
+
+    fn at(&self, places: &[usize], running: &BTreeMap<u32, Running>) -> Vec<Running> {
+        let at = |place: &usize| running.get(&self.traces.get(*place)?.local_rank).copied();
+        places.iter().filter_map(at).collect()
+    }
+
+    fn look_for_sleep(&self, watch: &mut SleepWatch) -> Option<Verdict> {
+        let running = self.running();
+        let sleep = |traces: &Traces| look::sleep(running.get(&traces.local_rank)?.pid);
+        let sleeps: Vec<_> = self.traces.iter().map(sleep).collect();
+        let (places, time) = watch.look(&sleeps, Instant::now())?;
+        let stuck = self.at(&places, &running);
+        let what = format!(
+            "{} in an uninterruptible state (D) for {} s: a device or file system does not answer",
+            named(&stuck),
+            time.as_secs_f64().round()
+        );
+        Some((stuck, what, false))
+    }
+
+    fn look_for_progress(&self, watch: &mut HangWatch) -> Option<Verdict> {
+        let running = self.running();
         let sight = |traces: &Traces| Sight {
-            is_running: process(traces).is_some(),
+            is_running: running.contains_key(&traces.local_rank),
             beat: traces.beat(),
             output: traces.output(),
         };
         let sights: Vec<Sight> = self.traces.iter().map(sight).collect();
-        let hang = watch.look(&sights, self.observer.started() >= self.traces.len(), Instant::now());
+        let all_started = self.observer.started() >= self.traces.len();
+        let hang = watch.look(&sights, all_started, Instant::now());
         let rank = |place: usize| self.traces.get(place).map(|traces| traces.rank);
         let silences = watch.silences().filter_map(|(place, silence)| Some((rank(place)?, silence)));
         self.observer.silences(silences.collect());
         let hang = hang?;
-        let hung: Vec<Running> = hang.ranks.iter().filter_map(at).collect();
+        let hung = self.at(&hang.ranks, &running);
         let what = told(&hang, &named(&hung));
         Some((hung, what, true))
     }
 
     fn give_up(&self, stuck: &[Running], what: String, may_restart: bool) {
-        // They have ended between the two looks.
+        // They have ended meanwhile.
         let Some(&first) = stuck.first() else { return };
+        if self.shared.is_taken.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let at = SystemTime::now();
         let saved = self.save_stacks(&what);
+        // All is over without a verdict.
+        let mut finish = [PollFd::new(&self.shared.finish, PollFlags::IN)];
+        if poll(&mut finish, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+            return;
+        }
         let stacks = saved.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let ranks = stuck.iter().map(|running| running.rank).collect();
         let event = if may_restart {
@@ -205,7 +245,15 @@ impl Looker {
             }
         };
         let subjects: Vec<Subject> = self.observer.running().into_iter().map(subject).collect();
-        stacks::save(&subjects, why, self.py_spy.as_deref(), self.shared.finish.as_fd())
+        let (shared, why, py_spy) = (Arc::clone(&self.shared), why.to_owned(), self.py_spy.clone());
+        let (tell, saved) = sync_channel(1);
+        let save = move || {
+            let _ = tell.send(stacks::save(&subjects, &why, py_spy.as_deref(), shared.finish.as_fd()));
+        };
+        // What a rank hangs in may hold whoever looks at it, or the disk of the stacks. The verdict does not wait for ever.
+        let is_begun = thread::Builder::new().name("zenith-stacks".into()).spawn(save).is_ok();
+        let saved = is_begun.then(|| saved.recv_timeout(SAVE_PATIENCE).ok()).flatten();
+        saved.unwrap_or_default()
     }
 }
 

@@ -76,7 +76,8 @@ pub(super) fn save(subjects: &[Subject], why: &str, py_spy: Option<&Path>, finis
 
 /// Every thread's name, state, the function it sleeps in, its system call and, where that may be read, its kernel stack.
 fn kernel(pid: i32) -> String {
-    let mut text = format!("\n-- kernel\n{}\n", read(&format!("/proc/{pid}/cmdline")).replace('\0', " "));
+    // Not its command line: that is in its memory, which may be locked by what it hangs in.
+    let mut text = String::from("\n-- kernel\n");
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     for thread in threads.take(THREADS_MAX) {
         let of = |name: &str| read(&thread.path().join(name).to_string_lossy());
@@ -144,6 +145,10 @@ impl Asked {
         writeln!(file, "\n-- Python, by py-spy")?;
         let mut command = Command::new(program);
         command.args(["dump", "--pid", &pid.to_string()]);
+        if is_stopped(&read(&format!("/proc/{pid}/status"))) {
+            // py-spy stops what it looks at, and fails where somebody else has.
+            command.arg("--nonblocking");
+        }
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let process = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -218,11 +223,15 @@ fn ask(subject: &Subject) -> Result<PathBuf, String> {
     let mut stacks = heartbeat.as_os_str().to_owned();
     stacks.push(".stacks");
     rustix::process::pidfd_send_signal(process.as_fd(), signal).map_err(gone)?;
-    if look::status(&status, "State").is_some_and(|state| state.starts_with('T')) {
+    if is_stopped(&status) {
         // Stopped, it would not take it. It is about to be ended.
         let _ = rustix::process::pidfd_send_signal(process.as_fd(), Signal::CONT);
     }
     Ok(stacks.into())
+}
+
+fn is_stopped(status: &str) -> bool {
+    look::status(status, "State").is_some_and(|state| state.starts_with('T'))
 }
 
 #[cfg(test)]

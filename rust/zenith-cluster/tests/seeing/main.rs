@@ -1,4 +1,5 @@
 //! What one sees of a run: the launcher's own program, with real ranks.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod events;
 mod hangs;
