@@ -17,6 +17,7 @@ _next = -math.inf
 _file = -1
 _count = 0
 _tail = b""
+_is_warned = False
 
 
 def heartbeat() -> None:
@@ -44,7 +45,9 @@ def _beat() -> None:
     try:
         os.pwrite(_file, b"%d%s" % (_count, _tail), 0)
     except OSError as error:
-        _give_up(error)
+        # The next one may get through; said once.
+        if not _is_warned:
+            _warn(f"cannot write ${_VARIABLE}: {error}. Until it can, zenith-run sees no heartbeat of this rank")
 
 
 def _open() -> bool:
@@ -56,7 +59,7 @@ def _open() -> bool:
     try:
         _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        _give_up(error)
+        _warn(f"cannot open ${_VARIABLE}: {error}. zenith-run goes by the output of this rank")
         return False
     _tail = b" %d %d\n" % (os.getpid(), _register(f"{path}.stacks"))
     return True
@@ -76,13 +79,12 @@ def _register(path: str) -> int:
     return _STACKS_SIGNAL
 
 
-def _give_up(error: OSError) -> None:
-    global _next
-    _next = math.inf
+def _warn(what: str) -> None:
+    global _is_warned
+    _is_warned = True
     import warnings
 
-    # A warning that is made an error would end a training that is well.
+    # Where warnings are errors, one would end a training that is well.
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        what = f"zenith.heartbeat() cannot write ${_VARIABLE}: {error}. zenith-run takes this rank for hung"
-        warnings.warn(what, RuntimeWarning, stacklevel=4)
+        warnings.warn(f"zenith.heartbeat() {what}", RuntimeWarning, stacklevel=4)

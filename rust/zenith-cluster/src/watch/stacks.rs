@@ -301,7 +301,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("py-spy");
         assert_eq!(py_spy(Some(folder.path().join("python3").as_os_str()), None), None);
-        std::fs::write(&program, "#!/bin/sh\necho \"Thread 1 (idle): $*\"\n").expect("a file");
+        // Written by another process: a child that is forked meanwhile would hold a file of ours open, and none is run that is written to.
+        let write = format!("printf '#!/bin/sh\\necho \"Thread 1 (idle): $*\"\\n' > {}", program.display());
+        assert!(Command::new("sh").args(["-c", &write]).status().expect("a shell").success());
         assert_eq!(py_spy(None, Some(folder.path().as_os_str())), None, "it cannot be run");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
         assert_eq!(py_spy(None, Some(folder.path().as_os_str())), Some(program.clone()));
