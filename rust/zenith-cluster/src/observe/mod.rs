@@ -118,6 +118,11 @@ impl Observer {
         self.seen().running.values().copied().collect()
     }
 
+    /// Whether the ranks of the present attempt have been asked to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.seen().is_stopping
+    }
+
     /// How many ranks of the present attempt have started.
     pub(crate) fn started(&self) -> usize {
         self.seen().started

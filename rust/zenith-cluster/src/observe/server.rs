@@ -47,6 +47,7 @@ struct Connection {
     request: Vec<u8>,
     /// What of it is not sent yet; nothing until the request is whole.
     answer: Vec<u8>,
+    is_answered: bool,
 }
 
 /// What becomes of a connection after a turn.
@@ -101,7 +102,9 @@ impl Server {
                     if self.connections.len() == CONNECTIONS_MAX {
                         self.connections.remove(0);
                     }
-                    self.connections.push(Connection { stream, since: now, request: Vec::new(), answer: Vec::new() });
+                    let connection =
+                        Connection { stream, since: now, request: Vec::new(), answer: Vec::new(), is_answered: false };
+                    self.connections.push(connection);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -116,6 +119,9 @@ impl Server {
 
 impl Connection {
     fn turn(&mut self, observer: &Observer) -> Turn {
+        if self.is_answered {
+            return self.drain();
+        }
         if self.answer.is_empty() {
             match self.read() {
                 Ok(true) => self.answer = answer(&self.request, observer),
@@ -152,11 +158,18 @@ impl Connection {
                 Err(_) => return Turn::Over,
             }
         }
-        // A client that still sends would otherwise be cut off before it has read the answer.
         let _ = self.stream.shutdown(Shutdown::Write);
-        let mut bytes = [0; READ_BYTES];
-        let _ = self.stream.read(&mut bytes);
-        Turn::Over
+        self.is_answered = true;
+        self.drain()
+    }
+
+    /// Waits for the client's end. One that still sends would be cut off before it has read the answer.
+    fn drain(&mut self) -> Turn {
+        match self.stream.read(&mut [0; READ_BYTES]) {
+            Ok(1..) => Turn::Waits,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Turn::Waits,
+            Ok(0) | Err(_) => Turn::Over,
+        }
     }
 }
 

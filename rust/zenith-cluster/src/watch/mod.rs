@@ -144,8 +144,7 @@ struct Post {
 
 impl Post {
     fn stand(self, mut eye: Eye, every: Duration) {
-        let every = Timespec::try_from(every).ok();
-        loop {
+        while !self.is_over(every) {
             let verdict = match &mut eye {
                 Eye::Progress(watch) => self.look_for_progress(watch),
                 Eye::Sleep(watch) => self.look_for_sleep(watch),
@@ -153,11 +152,14 @@ impl Post {
             if let Some((stuck, what, may_restart)) = verdict {
                 return self.give_up(&stuck, what, may_restart);
             }
-            let mut finish = [PollFd::new(&self.shared.finish, PollFlags::IN)];
-            if poll(&mut finish, every.as_ref()).is_ok_and(|ready| ready > 0) {
-                return;
-            }
         }
+    }
+
+    /// Waits, and says whether there is nobody to look after any more: ranks that are being stopped may be silent.
+    fn is_over(&self, time: Duration) -> bool {
+        let mut finish = [PollFd::new(&self.shared.finish, PollFlags::IN)];
+        let time = Timespec::try_from(time).ok();
+        poll(&mut finish, time.as_ref()).is_ok_and(|ready| ready > 0) || self.observer.is_stopping()
     }
 
     fn running(&self) -> BTreeMap<u32, Running> {
@@ -210,9 +212,8 @@ impl Post {
         }
         let at = SystemTime::now();
         let saved = self.save_stacks(&what);
-        // All is over without a verdict.
-        let mut finish = [PollFd::new(&self.shared.finish, PollFlags::IN)];
-        if poll(&mut finish, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+        // Something else has ended them meanwhile, which is then the cause.
+        if self.is_over(Duration::ZERO) {
             return;
         }
         let stacks = saved.iter().map(|path| path.to_string_lossy().into_owned()).collect();

@@ -48,6 +48,16 @@ fn a_rank_that_ended_at_once_does_not_hide_one_that_hangs() {
 }
 
 #[test]
+fn ranks_that_are_being_stopped_may_be_silent() {
+    let script = "[ $RANK = 1 ] && { while [ ! -e $FOLDER/ready ]; do sleep 0.01; done; exit 7; }; \
+                  trap '' TERM; touch $FOLDER/ready; echo begun; exec sleep 1000";
+    let ended = run(&["--nproc-per-node=2", "-r", "3", "--hang-timeout=2", "--shutdown-timeout=5"], script);
+    assert_eq!((ended.code, ended.all("hang").len()), (Some(1), 0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("exitcode  : 7 "), "{}", ended.stderr);
+    assert_eq!(ended.all("kill_sent").len(), 1, "{:?}", ended.names());
+}
+
+#[test]
 fn output_of_one_rank_keeps_all_alive() {
     let script = "[ $RANK = 0 ] && exec sleep 5; for i in $(seq 20); do echo $i; sleep 0.25; done";
     let ended = run(&["--nproc-per-node=2", "-r", "1", "--hang-timeout=2.5"], script);

@@ -117,6 +117,9 @@ fn requests_that_are_none_are_refused_and_disturb_nobody() {
         let answer = exchange(at, request);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
     }
+    // More than it reads: the answer comes all the same.
+    let answer = exchange(at, &[&b"GET / HTTP/1.1\r\nA: "[..], &[b'x'; 1 << 18]].concat());
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
     let head = exchange(at, b"HEAD /metrics HTTP/1.0\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     stop(launched);
