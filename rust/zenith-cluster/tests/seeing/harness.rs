@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -96,11 +96,21 @@ impl Ended {
         self.events.iter().filter(|event| event["event"] == name).collect()
     }
 
-    /// A file of an attempt's rank.
-    pub(crate) fn log(&self, attempt: u32, local_rank: u32, name: &str) -> String {
+    fn file(&self, attempt: u32, local_rank: u32, name: &str) -> PathBuf {
         let logs = std::fs::read_dir(self.folder.path().join("logs")).expect("logs");
         let run = logs.flatten().next().expect("a run").path();
-        let file = run.join(format!("attempt_{attempt}/{local_rank}/{name}"));
+        run.join(format!("attempt_{attempt}/{local_rank}/{name}"))
+    }
+
+    /// When a file of an attempt's rank was last written to, in seconds since 1970.
+    pub(crate) fn written(&self, attempt: u32, local_rank: u32, name: &str) -> f64 {
+        let time = self.file(attempt, local_rank, name).metadata().and_then(|found| found.modified()).expect("a file");
+        time.duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970").as_secs_f64()
+    }
+
+    /// A file of an attempt's rank.
+    pub(crate) fn log(&self, attempt: u32, local_rank: u32, name: &str) -> String {
+        let file = self.file(attempt, local_rank, name);
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}; {}", file.display(), self.stderr))
     }
 }
