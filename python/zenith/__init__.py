@@ -1,6 +1,7 @@
 """Zenith: a fast, resumable data loader engine. Needs neither torch nor jax."""
 
 from zenith import _platform as _platform  # isort: split  (says clearly when the engine cannot run here)
+from zenith._heartbeat import heartbeat
 from zenith._info import info
 from zenith.datasets import ArrowIpc, Csv, Dataset, FieldInfo, Parquet, Tokens, View, concat, open
 from zenith.errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "WebDataset",
     "ZenithError",
     "concat",
+    "heartbeat",
     "info",
     "load",
     "open",

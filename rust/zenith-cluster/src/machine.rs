@@ -19,6 +19,7 @@ pub(crate) fn look(environment: &Environment, options: &Options) -> Machine {
         slurm_kill_wait: plan::asks_for_kill_wait(options, environment)
             .then(|| kill_wait(environment, Path::new("/")))
             .flatten(),
+        host: rustix::system::uname().nodename().to_string_lossy().split('.').next().unwrap_or_default().into(),
     }
 }
 

@@ -16,8 +16,10 @@ use crate::console::{self, Console};
 use crate::coordinator::Coordinator;
 use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
+use crate::observe::{Event, Observer};
 use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
 use crate::report::{self, Failure};
+use crate::watch::{Attended, GivenUp, Watch};
 use crate::worker::{Exit, Output, Status, Worker};
 use crate::{folders, machine, signals};
 
@@ -136,22 +138,43 @@ struct Launch {
     folder: Option<PathBuf>,
     meeting_point: MeetingPoint,
     coordinator: Coordinator,
+    observer: Observer,
+    /// The last attempt was ended because its ranks hung.
+    given_up: Option<GivenUp>,
 }
 
 impl Launch {
     fn start(settings: Settings, temporary: &Path) -> io::Result<Self> {
         let mut gang = Gang::start()?;
-        gang.tell(narrator());
+        let (observer, metrics_port) = Observer::start(&settings)?;
+        gang.tell(narrator(observer.clone()));
         let folder = folders::of_run(&settings.logs.folder, temporary, &settings.run_id)?;
+        observer.note(&Event::Start {
+            pid: std::process::id(),
+            launcher_version: env!("CARGO_PKG_VERSION"),
+            local_ranks: settings.ranks,
+            max_restarts: settings.max_restarts,
+            log_folder: folder.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
+            metrics_port,
+        });
+        if let Some(port) = metrics_port {
+            say(&format!("http://127.0.0.1:{port}/metrics and /healthz"));
+        }
         let meeting_point = MeetingPoint::new(settings.meeting.clone(), settings.store);
-        Ok(Self { settings, gang, folder, meeting_point, coordinator: Coordinator::default() })
+        let coordinator = Coordinator::default();
+        Ok(Self { settings, gang, folder, meeting_point, coordinator, observer, given_up: None })
     }
 
     fn go(self) -> io::Result<u8> {
-        match self.settings.nodes.clone() {
+        let observer = self.observer.clone();
+        let code = match self.settings.nodes.clone() {
             Some(nodes) => self.together(&nodes),
             None => self.attempts(),
-        }
+        };
+        let error = code.as_ref().err().map(ToString::to_string);
+        observer.note(&Event::End { exit_code: *code.as_ref().unwrap_or(&FAILED), error });
+        observer.finish().iter().for_each(say);
+        code
     }
 
     /// Attempt after attempt, until one succeeds or there are no more.
@@ -165,11 +188,15 @@ impl Launch {
                 // Nobody summons a gang that is alone.
                 Outcome::Failed(exits) | Outcome::Withdrawn(exits) => exits,
             };
-            let root = exits.iter().copied().find(|exit| !exit.status.is_success());
-            let Some(root) = root.filter(|_| number < self.settings.max_restarts) else {
+            let may_restart = number < self.settings.max_restarts && !self.is_stuck();
+            let Some(point) = self.point(&exits).filter(|_| may_restart) else {
                 return Ok(self.failed(&attempt, &workers, &exits));
             };
-            let pause = backoff.after((root.rank, root.status));
+            let pause = backoff.after(point);
+            self.observer.note(&Event::Restart { restart: number + 1, of: self.settings.max_restarts });
+            if !pause.is_zero() {
+                self.observer.note(&Event::Backoff { seconds: pause.as_secs_f64() });
+            }
             let after = if pause.is_zero() { String::new() } else { format!(", in {} s", pause.as_secs()) };
             say(&format!("restart {} of {}{after}", number + 1, self.settings.max_restarts));
             if let Some(signal) = self.gang.pause(pause, &self.settings.rules)? {
@@ -177,6 +204,18 @@ impl Launch {
             }
         }
         Ok(FAILED)
+    }
+
+    /// Where an attempt failed: which rank, and how unless it hung.
+    fn point(&self, exits: &[Exit]) -> Option<(u32, Option<Status>)> {
+        let failed = exits.iter().find(|exit| !exit.status.is_success());
+        let hung = self.given_up.as_ref().map(|given_up| (given_up.first.rank, None));
+        hung.or_else(|| failed.map(|exit| (exit.rank, Some(exit.status))))
+    }
+
+    /// Whether this machine holds on to a rank, so that another attempt would fare no better.
+    fn is_stuck(&self) -> bool {
+        self.given_up.as_ref().is_some_and(|given_up| !given_up.may_restart)
     }
 
     fn plan(&mut self, number: u32) -> io::Result<(Attempt, Vec<Worker>)> {
@@ -202,15 +241,33 @@ impl Launch {
         if let Some(modules) = self.settings.warm.take() {
             self.gang.warm(workers, &modules, warm::IMPORT_LIMIT)?;
         }
-        let outcome = self.gang.run_unless(workers, &self.settings.rules, summons);
+        self.observer.begin_attempt(attempt.number);
+        self.observer.note(&Event::Spawn { ranks: self.settings.ranks });
+        let watch = Watch::start(&self.settings, attempt, workers, &self.observer)?;
+        let outcome = match &watch {
+            Some(watch) => {
+                let mut attended = Attended::new(watch, summons)?;
+                self.gang.run_unless(workers, &self.settings.rules, Some(&mut attended))
+            }
+            None => self.gang.run_unless(workers, &self.settings.rules, summons),
+        };
+        let given_up = watch.and_then(Watch::finish);
+        // Whoever ended or was stopped while the verdict was on its way has an outcome of its own.
+        self.given_up = given_up.filter(|_| matches!(outcome, Ok(Outcome::Failed(_)) | Err(_)));
+        self.observer.note(&Event::TreeEmpty { outcome: named(&outcome) });
         if let Some(shown) = console.map(Console::finish) {
             shown.errors.iter().for_each(say);
             if shown.lost > 0 {
+                self.observer.lines_lost(shown.lost);
                 say(&format!(
                     "{} lines were not shown: the console was too slow. They are in the log files",
                     shown.lost
                 ));
             }
+        }
+        if outcome.is_err() && self.given_up.is_some() {
+            // What cannot be ended has no exits to report.
+            self.failed(attempt, workers, &[]);
         }
         outcome
     }
@@ -218,7 +275,15 @@ impl Launch {
     /// Tells why, and which exit status that makes.
     fn failed(&self, attempt: &Attempt, workers: &[Worker], exits: &[Exit]) -> u8 {
         let folder = attempt.folder.as_deref();
-        let failures = report::failures(exits, |rank| self.settings.error_file(folder, rank));
+        let mut failures = report::failures(exits, |rank| self.settings.error_file(folder, rank));
+        if let Some(GivenUp { first, what, at, .. }) = &self.given_up {
+            let file = self.settings.error_file(folder, first.local_rank);
+            if let Some(Err(error)) = file.as_deref().map(|file| report::record(file, what, *at)) {
+                say(&format!("the failure cannot be recorded in the log folder: {error}"));
+            }
+            let unseen = report::unseen(first.local_rank, first.rank, first.pid, *at);
+            report::put_first(&mut failures, exits, unseen, file, what);
+        }
         let block = report::block(&self.settings.entry(), &failures, &report::host_name(), &TimeZone::system());
         let mut text = format!("{CHILD_FAILED}{block}\n").into_bytes();
         let Some(root) = failures.first() else { return FAILED };
@@ -269,22 +334,40 @@ fn stopped(signal: i32) -> u8 {
 }
 
 /// Tells of what takes time or was not asked for.
-fn narrator() -> impl FnMut(&Notice) {
+fn narrator(observer: Observer) -> impl FnMut(&Notice) {
     let mut is_stopping = false;
-    move |notice| match notice {
-        Notice::Started { .. } => is_stopping = false,
-        Notice::Stopping { .. } => is_stopping = true,
-        Notice::Ended(exit) if !is_stopping && !exit.status.is_success() => {
+    move |notice| {
+        observer.hear(notice);
+        narrate(notice, &mut is_stopping);
+    }
+}
+
+fn narrate(notice: &Notice, is_stopping: &mut bool) {
+    match notice {
+        Notice::Started { .. } => *is_stopping = false,
+        Notice::Stopping { .. } => *is_stopping = true,
+        Notice::Ended(exit) if !*is_stopping && !exit.status.is_success() => {
             say(&format!("rank {} (process {}) failed: {}", exit.rank, exit.pid, described(exit.status)));
         }
-        Notice::Killing if is_stopping => say("killing what has not ended within the shutdown timeout"),
+        Notice::Killing if *is_stopping => say("killing what has not ended within the shutdown timeout"),
         Notice::Ended(_) | Notice::Killing => {}
         Notice::Outlived { .. } | Notice::Removed(_) | Notice::Cold { .. } => say(notice),
         Notice::Warm { .. } => {}
     }
 }
 
-fn described(status: Status) -> String {
+/// How an attempt ended, in the file of events.
+fn named(outcome: &io::Result<Outcome>) -> &'static str {
+    match outcome {
+        Ok(Outcome::Succeeded(_)) => "succeeded",
+        Ok(Outcome::Failed(_)) => "failed",
+        Ok(Outcome::Stopped { .. }) => "stopped",
+        Ok(Outcome::Withdrawn(_)) => "withdrawn",
+        Err(_) => "error",
+    }
+}
+
+pub(crate) fn described(status: Status) -> String {
     match status {
         Status::Code(code) => format!("exit code {code}"),
         Status::Signal(signal) => format!("signal {signal} ({})", signals::name(signal).unwrap_or("without a name")),

@@ -17,4 +17,4 @@ pub use error::UsageError;
 pub use options::{Options, StoreOwner};
 pub use parse::{Parsed, parse};
 
-pub(crate) use numbers::whole;
+pub(crate) use numbers::{real, whole};

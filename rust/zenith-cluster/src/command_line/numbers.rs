@@ -6,7 +6,7 @@ pub(crate) fn whole(text: &str) -> Result<i64, String> {
     digits(text.trim()).ok_or_else(refused)?.parse().map_err(|_| refused())
 }
 
-pub(super) fn real(text: &str) -> Option<f64> {
+pub(crate) fn real(text: &str) -> Option<f64> {
     digits(text.trim())?.parse().ok()
 }
 

@@ -41,6 +41,10 @@ pub struct Options {
     pub propagate_exit_code: bool,
     pub warm: bool,
     pub warm_modules: Option<String>,
+    /// Seconds; 0 is off.
+    pub hang_timeout: f64,
+    /// Seconds; 0 leaves it to the plan.
+    pub hang_first_timeout: f64,
 
     pub log_dir: Option<String>,
     pub redirects: String,
@@ -50,6 +54,9 @@ pub struct Options {
     pub duplicate_stderr_filters: Vec<String>,
     pub logs_specs: Option<String>,
     pub event_log_handler: String,
+    pub log_prefix: String,
+    pub events_file: Option<String>,
+    pub metrics_port: Option<i64>,
 
     pub dry_run: bool,
     pub json: bool,
@@ -79,6 +86,11 @@ impl Options {
             ("--nccl-env", self.nccl_env != "off"),
             ("--outer-grace", self.outer_grace.is_some()),
             ("--loader-cores", self.loader_cores.is_some()),
+            ("--log-prefix", self.log_prefix != "torchrun"),
+            ("--events-file", self.events_file.is_some()),
+            ("--metrics-port", self.metrics_port.is_some()),
+            ("--hang-timeout", self.hang_timeout != 0.0),
+            ("--hang-first-timeout", self.hang_first_timeout != 0.0),
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -125,6 +137,8 @@ impl Default for Options {
             propagate_exit_code: false,
             warm: false,
             warm_modules: None,
+            hang_timeout: 0.0,
+            hang_first_timeout: 0.0,
             log_dir: None,
             redirects: "0".into(),
             tee: "0".into(),
@@ -133,6 +147,9 @@ impl Default for Options {
             duplicate_stderr_filters: Vec::new(),
             logs_specs: None,
             event_log_handler: "null".into(),
+            log_prefix: "torchrun".into(),
+            events_file: None,
+            metrics_port: None,
             dry_run: false,
             json: false,
             plot: None,

@@ -157,6 +157,9 @@ impl Gang {
             if summons.as_deref_mut().is_some_and(|summons| summons.is_stop()) {
                 state.on_event(Event::Withdrawn, now, &mut commands);
             }
+            if summons.as_deref_mut().is_some_and(|summons| summons.gives_up()) {
+                state.on_event(Event::GivenUp, now, &mut commands);
+            }
             state.on_event(Event::Time, now, &mut commands);
             for command in commands.drain(..) {
                 match command {

@@ -323,6 +323,7 @@ impl Report {
                 put_u32(&mut out, removed.files);
                 put_u32(&mut out, removed.segments);
                 out.extend(removed.bytes.to_le_bytes());
+            }
             Self::Warm { pid } => {
                 out.push(6);
                 put_u32(&mut out, *pid as u32);

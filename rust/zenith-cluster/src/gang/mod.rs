@@ -46,6 +46,10 @@ pub trait Summons {
     fn descriptor(&self) -> BorrowedFd<'_>;
     /// Looks, so that the descriptor cannot be read any more, and says whether the gang is to stop.
     fn is_stop(&mut self) -> bool;
+    /// Looks likewise, and says whether the ranks are taken for failed, though they run.
+    fn gives_up(&mut self) -> bool {
+        false
+    }
     /// Hears that launcher and ranks stop until SIGCONT.
     fn suspending(&mut self);
 }

@@ -43,6 +43,8 @@ pub(super) enum Event {
     Signal(i32),
     /// The gang is not wanted any more.
     Withdrawn,
+    /// The ranks are taken for failed.
+    GivenUp,
     /// A deadline may have passed.
     Time,
 }
@@ -168,6 +170,11 @@ impl State {
             Event::Withdrawn => {
                 if matches!(self.phase, Phase::Running | Phase::Outlived { .. }) {
                     self.stop(Why::Withdrawn, libc::SIGTERM, now, out);
+                }
+            }
+            Event::GivenUp => {
+                if self.phase == Phase::Running {
+                    self.stop(Why::Failed, libc::SIGTERM, now, out);
                 }
             }
             Event::Time => self.on_time(now, out),

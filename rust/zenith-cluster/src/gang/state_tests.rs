@@ -111,6 +111,22 @@ fn a_gang_that_is_not_wanted_any_more_is_stopped_as_by_a_failure() {
 }
 
 #[test]
+fn ranks_that_are_given_up_have_failed_however_they_end() {
+    let mut gang = Bench::new(2, false);
+    assert_eq!(gang.on(Event::GivenUp), [TERM, CONT]);
+    assert_eq!(gang.on(Event::GivenUp), [], "once is enough");
+    gang.ends(1, SUCCESS);
+    assert_eq!(gang.after(GRACE), [KILL]);
+    gang.ends(0, Status::Signal(9));
+    let exits = vec![exit(1, SUCCESS), exit(0, Status::Signal(9))];
+    assert_eq!(gang.on(Event::Empty), [Command::Finish(Ok(Outcome::Failed(exits)))]);
+
+    let mut over = Bench::new(1, false);
+    over.ends(0, SUCCESS);
+    assert_eq!(over.on(Event::GivenUp), [], "it had succeeded");
+}
+
+#[test]
 fn orphans_are_asked_to_end_when_the_last_rank_has() {
     let mut gang = Bench::new(2, false);
     gang.ends(0, Status::Code(1));

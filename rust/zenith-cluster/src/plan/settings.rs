@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::grace::grace;
+use super::observing::{Observing, observing, prefix};
 use super::placement::{Placement, place};
 use super::rendezvous::{configuration, static_meeting};
 use super::{Environment, Interpreter, Meeting, Nodes, PlanError, StreamsOfRanks, counts, nodes, warm};
@@ -33,6 +34,8 @@ pub struct Machine {
     pub temporary_folder: PathBuf,
     /// How long after SIGTERM Slurm kills, if this runs under it and it is known.
     pub slurm_kill_wait: Option<Duration>,
+    /// Its short name.
+    pub host: String,
 }
 
 /// Who runs a command line.
@@ -63,6 +66,7 @@ pub struct Settings {
     pub gpus: Option<Vec<String>>,
     pub logs: Logs,
     pub rules: Rules,
+    pub observing: Observing,
     pub propagate_exit_code: bool,
     /// What the template of warm starts imports; `None` without one.
     pub warm: Option<Vec<String>>,
@@ -86,7 +90,7 @@ pub struct Logs {
     pub tee: StreamsOfRanks,
     /// Local ranks that are shown; all if empty.
     pub shown: BTreeSet<i64>,
-    /// `$TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE`.
+    /// A template; `None` is torchrun's own.
     pub prefix: Option<OsString>,
     pub duplicate_stdout: Vec<String>,
     pub duplicate_stderr: Vec<String>,
@@ -129,7 +133,8 @@ pub fn decide(
         .map_err(|_| PlanError::Assertion("max_restarts must be >= 0".into()))?;
     let ranks = counts::local_ranks(&options.nproc_per_node, machine, &environment)?;
     configuration(&options.rdzv_conf)?;
-    let logs = logs(&options, &environment)?;
+    let logs = logs(&options, &environment, &machine.host)?;
+    let observing = observing(&options, &environment, &logs, ranks, &mut notices)?;
     let grace = grace(&options, &environment, machine, &mut notices)?;
     if options.no_python && options.module {
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
@@ -169,6 +174,7 @@ pub fn decide(
         arguments: options.training_script_args,
         logs,
         rules,
+        observing,
         propagate_exit_code: options.propagate_exit_code,
         warm,
         placement,
@@ -200,7 +206,7 @@ fn pythons_own(options: &Options, environment: &Environment) -> Option<String> {
     }
 }
 
-fn logs(options: &Options, environment: &Environment) -> Result<Logs, PlanError> {
+fn logs(options: &Options, environment: &Environment, host: &str) -> Result<Logs, PlanError> {
     let shown = match options.local_ranks_filter.as_str() {
         "" => Some(BTreeSet::new()),
         text => text.split(',').map(|rank| whole(rank).ok()).collect(),
@@ -218,10 +224,7 @@ fn logs(options: &Options, environment: &Environment) -> Result<Logs, PlanError>
         redirects: StreamsOfRanks::parse(&options.redirects)?,
         tee: StreamsOfRanks::parse(&options.tee)?,
         shown,
-        prefix: environment
-            .get("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE")
-            .filter(|template| !template.is_empty())
-            .map(Into::into),
+        prefix: prefix(options, environment, host),
         duplicate_stdout: options.duplicate_stdout_filters.clone(),
         duplicate_stderr: options.duplicate_stderr_filters.clone(),
     })

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::observing::HEARTBEAT_FILE;
 use super::template::substitute;
 use super::{Environment, Settings};
 use crate::command_line::StoreOwner;
@@ -57,6 +58,9 @@ fn worker(settings: &Settings, attempt: &Attempt, local_rank: u32) -> Worker {
     let (program, arguments) = settings.command(local_rank);
     let mut environment = environment(settings, attempt, local_rank);
     environment.set("TORCHELASTIC_ERROR_FILE", files.error.map(OsString::from).unwrap_or_default());
+    if let Some(file) = settings.heartbeat_file(attempt.folder.as_deref(), local_rank) {
+        environment.set(HEARTBEAT_FILE, file);
+    }
     Worker {
         local_rank,
         rank: attempt.group.first_rank + local_rank,

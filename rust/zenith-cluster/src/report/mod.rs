@@ -3,11 +3,13 @@
 mod block;
 mod error_file;
 mod failure;
+mod given_up;
 mod host;
 mod last_lines;
 
 pub use block::block;
 pub use error_file::copy_with_code;
 pub use failure::{Failure, failures, ties};
+pub use given_up::{put_first, record, unseen};
 pub use host::host_name;
 pub use last_lines::last_lines;

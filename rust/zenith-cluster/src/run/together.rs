@@ -8,6 +8,7 @@ use super::{FAILED, Launch, described, say, stopped};
 use crate::command_line::StoreOwner;
 use crate::folders;
 use crate::gang::{Outcome, Pause};
+use crate::observe::Event;
 use crate::plan::{self, Attempt, Group, Nodes};
 use crate::rendezvous::{Agent, Decision, News, Report, Start, Verdict, bind_literally};
 use crate::store::{Doorkeeper, StoreServer};
@@ -29,6 +30,8 @@ enum Leaving {
     Told(u8),
     /// A signal to this launcher.
     Signal(i32),
+    /// A rank of this node cannot be ended, or was not for too long: there is no attempt here any more.
+    Stuck(String),
 }
 
 impl Launch {
@@ -36,15 +39,18 @@ impl Launch {
     pub(super) fn together(mut self, nodes: &Nodes) -> io::Result<u8> {
         let mut store = SharedStore::new(nodes, self.settings.store)?;
         let agent = Agent::start(&self.settings, nodes, store.doorkeeper())?;
+        self.observer.note(&Event::RendezvousJoined { host: nodes.host.clone(), port: nodes.port });
         let left = self.take_part(&agent, &mut store);
         match &left {
             Ok(Leaving::Told(_)) => agent.leave(None),
             Ok(Leaving::Signal(signal)) => agent.leave(Some(format!("it was stopped by signal {signal}"))),
+            Ok(Leaving::Stuck(what)) => agent.leave(Some(what.clone())),
             Err(error) => agent.leave(Some(error.to_string())),
         }
         Ok(match left? {
             Leaving::Told(code) => code,
             Leaving::Signal(signal) => stopped(signal),
+            Leaving::Stuck(_) => FAILED,
         })
     }
 
@@ -76,6 +82,13 @@ impl Launch {
                     if let Some(signal) = self.generation(agent, &start, &mut failed)? {
                         return Ok(Leaving::Signal(signal));
                     }
+                    if self.is_stuck() {
+                        let what = self.given_up.as_ref().map(|given_up| given_up.what.clone()).unwrap_or_default();
+                        if let Some(Failed { attempt, workers, exits }) = failed {
+                            self.failed(&attempt, &workers, &exits);
+                        }
+                        return Ok(Leaving::Stuck(what));
+                    }
                 }
                 Decision::Stop { generation, .. } => agent.report(&Report::Clean { generation }),
                 Decision::End(Verdict::Succeeded) => return Ok(Leaving::Told(0)),
@@ -102,6 +115,15 @@ impl Launch {
             folder,
         };
         let workers = plan::workers(&self.settings, &attempt);
+        self.observer.begin_attempt(attempt.number);
+        self.observer.note(&Event::RendezvousDecided {
+            generation,
+            group_rank: attempt.group.rank,
+            nodes: attempt.group.nodes,
+            ranks: attempt.group.ranks,
+            master_addr: attempt.master_address.clone(),
+            master_port: attempt.master_port,
+        });
         match self.attempt(&attempt, &workers, Some(&mut agent.summons(generation)))? {
             Outcome::Succeeded(_) => agent.report(&Report::Succeeded { generation }),
             Outcome::Withdrawn(_) => agent.report(&Report::Clean { generation }),
@@ -112,7 +134,10 @@ impl Launch {
                     || "the ranks failed".into(),
                     |root| format!("rank {} failed ({})", root.rank, described(root.status)),
                 );
-                agent.report(&Report::Failed { generation, what });
+                let what = self.given_up.as_ref().map_or(what, |given_up| given_up.what.clone());
+                if !self.is_stuck() {
+                    agent.report(&Report::Failed { generation, what });
+                }
                 *failed = Some(Failed { attempt, workers, exits });
             }
         }
