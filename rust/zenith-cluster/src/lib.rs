@@ -3,11 +3,13 @@
 //! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say, `rendezvous` agrees with others. Which processes there are,
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
+pub mod alias;
 mod backoff;
 pub mod command_line;
 pub mod console;
 pub mod folders;
 pub mod gang;
+mod handing_over;
 mod machine;
 mod meeting_point;
 pub mod placement;

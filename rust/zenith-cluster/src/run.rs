@@ -3,9 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -16,11 +14,14 @@ use crate::console::{self, Console};
 use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
 use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
-use crate::report::{self, Failure};
+use crate::report::{self, Failure, RunOutcome};
 use crate::worker::{Exit, Output, Status, Worker};
-use crate::{folders, machine, signals};
+use crate::{alias, folders, handing_over, machine, signals};
 
+mod caller;
 mod together;
+
+use caller::Caller;
 
 const FAILED: u8 = 1;
 /// What stands in front of the block in torchrun's traceback.
@@ -33,21 +34,43 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
     let options = match command_line::parse(arguments, |name| environment.get(name).map(Into::into)) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Print(text)) => return print(&text),
+        Ok(Parsed::InstallAlias(folder)) => return install_alias(&folder, &environment),
         Err(error) => {
             console::tell(format!("{error}\n").as_bytes());
             return error.exit_code();
         }
     };
+    let caller = match Caller::of(&options) {
+        Ok(caller) => caller,
+        Err(error) => {
+            say(&error);
+            return FAILED;
+        }
+    };
     let machine = machine::look(&environment, &options);
-    let python = plan::interpreter(&environment, &machine, |path| path.exists());
+    let python = match options.python.clone() {
+        Some(own) => Interpreter::named(own.into(), &environment),
+        None => plan::interpreter(&environment, &machine, |path| path.exists()),
+    };
     let inherited = environment.clone();
+    let is_legacy = options.legacy_launch;
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
-            console::tell(format!("{error}\n").as_bytes());
+            caller.tell(&RunOutcome::refused(&error), &format!("{error}\n"));
             FAILED
         }
-        Ok(Decision::Python(reason)) => pythons(&python, arguments, &reason),
+        Ok(Decision::Python(reason)) if caller.is_there() => {
+            caller.tell(&RunOutcome::Python { reason }, "");
+            FAILED
+        }
+        Ok(Decision::Python(reason)) => {
+            let program = python.own.display();
+            let module = if is_legacy { "torch.distributed.launch" } else { "torch.distributed.run" };
+            say(&format!("{reason}: handing over to `{program} -m {module}`"));
+            say(&handing_over::to_python(&python, arguments, is_legacy, &inherited));
+            FAILED
+        }
         Ok(Decision::Here(settings)) => {
             settings.notices.iter().for_each(say);
             if let Err(error) = settings.plot.as_deref().map_or(Ok(()), |path| plot(&settings, path)) {
@@ -57,10 +80,14 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
             if settings.dry_run {
                 return dry_run(&settings, inherited);
             }
-            match Launch::start(*settings, &machine.temporary_folder).and_then(Launch::go) {
+            match Launch::start(*settings, caller.clone(), &machine.temporary_folder).and_then(Launch::go) {
+                Ok(0) => {
+                    caller.tell(&RunOutcome::Succeeded, "");
+                    0
+                }
                 Ok(code) => code,
                 Err(error) => {
-                    say(&error);
+                    caller.tell(&RunOutcome::broken(&error), &format!("zenith-run: {error}\n"));
                     FAILED
                 }
             }
@@ -86,15 +113,15 @@ fn print(text: &str) -> u8 {
     0
 }
 
-/// Becomes Python's torchrun. It returns only if that cannot be started.
-fn pythons(python: &Interpreter, arguments: &[OsString], reason: &str) -> u8 {
-    let program = python.own.display();
-    say(&format!("{reason}: handing over to `{program} -m torch.distributed.run`"));
-    let error = Command::new(&python.own).args(["-m", "torch.distributed.run"]).args(arguments).exec();
-    say(&format!(
-        "{program} cannot be started: {error}. Install zenith-run beside a Python with torch, or activate its environment"
-    ));
-    FAILED
+fn install_alias(folder: &Path, environment: &Environment) -> u8 {
+    let program = std::env::current_exe().and_then(|program| program.canonicalize());
+    match program.and_then(|program| alias::install(folder, &program, environment.get("PATH"))) {
+        Ok(said) => print(&said),
+        Err(error) => {
+            say(&error);
+            FAILED
+        }
+    }
 }
 
 fn plot(settings: &Settings, path: &Path) -> io::Result<()> {
@@ -120,6 +147,7 @@ fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
 /// A run under way.
 struct Launch {
     settings: Settings,
+    caller: Caller,
     gang: Gang,
     /// Where the logs of all attempts lie.
     folder: Option<PathBuf>,
@@ -127,12 +155,12 @@ struct Launch {
 }
 
 impl Launch {
-    fn start(settings: Settings, temporary: &Path) -> io::Result<Self> {
+    fn start(settings: Settings, caller: Caller, temporary: &Path) -> io::Result<Self> {
         let mut gang = Gang::start()?;
         gang.tell(narrator());
         let folder = folders::of_run(&settings.logs.folder, temporary, &settings.run_id)?;
         let meeting_point = MeetingPoint::new(settings.meeting.clone(), settings.store);
-        Ok(Self { settings, gang, folder, meeting_point })
+        Ok(Self { settings, caller, gang, folder, meeting_point })
     }
 
     fn go(self) -> io::Result<u8> {
@@ -149,7 +177,7 @@ impl Launch {
             let (attempt, workers) = self.plan(number)?;
             let exits = match self.attempt(&attempt, &workers, None)? {
                 Outcome::Succeeded(_) => return Ok(0),
-                Outcome::Stopped { signal, .. } => return Ok(stopped(signal)),
+                Outcome::Stopped { signal, .. } => return Ok(self.stopped(signal)),
                 // Nobody summons a gang that is alone.
                 Outcome::Failed(exits) | Outcome::Withdrawn(exits) => exits,
             };
@@ -161,10 +189,16 @@ impl Launch {
             let after = if pause.is_zero() { String::new() } else { format!(", in {} s", pause.as_secs()) };
             say(&format!("restart {} of {}{after}", number + 1, self.settings.max_restarts));
             if let Some(signal) = self.gang.pause(pause, &self.settings.rules)? {
-                return Ok(stopped(signal));
+                return Ok(self.stopped(signal));
             }
         }
         Ok(FAILED)
+    }
+
+    fn stopped(&self, signal: i32) -> u8 {
+        let text = format!("SignalException: Process {} got signal: {signal}\n", std::process::id());
+        self.caller.tell(&RunOutcome::Stopped { signal }, &text);
+        FAILED
     }
 
     fn plan(&mut self, number: u32) -> io::Result<(Attempt, Vec<Worker>)> {
@@ -203,9 +237,11 @@ impl Launch {
     fn failed(&self, attempt: &Attempt, workers: &[Worker], exits: &[Exit]) -> u8 {
         let folder = attempt.folder.as_deref();
         let failures = report::failures(exits, |rank| self.settings.error_file(folder, rank));
-        let block = report::block(&self.settings.entry(), &failures, &report::host_name(), &TimeZone::system());
-        let mut text = format!("{CHILD_FAILED}{block}\n").into_bytes();
+        let entry = self.settings.entry();
         let Some(root) = failures.first() else { return FAILED };
+        let block = report::block(&entry, &failures, &report::host_name(), &TimeZone::system());
+        self.caller.tell(&RunOutcome::failed(entry, &failures), &format!("{CHILD_FAILED}{block}\n"));
+        let mut text = Vec::new();
         for rank in report::ties(&failures) {
             let first = root.exit.rank;
             text.extend(
@@ -214,7 +250,9 @@ impl Launch {
         }
         text.extend(last_words(root, workers));
         console::tell(&text);
-        self.copy_error_file(root);
+        if !self.caller.is_there() {
+            self.copy_error_file(root);
+        }
         match root.exit.status {
             _ if !self.settings.propagate_exit_code => FAILED,
             Status::Code(code) => u8::try_from(code).unwrap_or(FAILED),
@@ -245,11 +283,6 @@ fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
         }
         Err(error) => format!("{} cannot be read: {error}\n", path.display()).into_bytes(),
     }
-}
-
-fn stopped(signal: i32) -> u8 {
-    console::tell(format!("SignalException: Process {} got signal: {signal}\n", std::process::id()).as_bytes());
-    FAILED
 }
 
 /// Tells of what takes time or was not asked for.

@@ -5,9 +5,11 @@ mod error_file;
 mod failure;
 mod host;
 mod last_lines;
+mod outcome;
 
 pub use block::block;
 pub use error_file::copy_with_code;
 pub use failure::{Failure, failures, ties};
 pub use host::host_name;
 pub use last_lines::last_lines;
+pub use outcome::{FailedRank, RunOutcome};
