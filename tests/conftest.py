@@ -63,7 +63,9 @@ def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that hangs ends the run, and says where it stood."""
-    errors = request.config.stash.get(fault_handler_stderr_fd_key, 2)  # The standard error of before pytest captured it.
+    errors = request.config.stash.get(
+        fault_handler_stderr_fd_key, 2
+    )  # The standard error of before pytest captured it.
     faulthandler.dump_traceback_later(SECONDS_MAX, exit=True, file=errors)
     try:
         yield

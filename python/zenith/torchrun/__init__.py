@@ -1,9 +1,9 @@
-"""The functions of ``torch.distributed.run``, over `zenith-run`: for programs that call torch's launcher instead of starting ``torchrun``.
+"""The functions of ``torch.distributed.run``, over `zenith-run`: for programs that call torch's launcher by its functions.
 
-`main` and `run` start the native launcher as a child process and wait for it. What they raise is what torch's raise, in torch's own
-classes: ``ChildFailedError`` with the failed ranks, ``SignalException``, ``ValueError`` and so on. What only Python's launcher can do
-(``--run-path``, event handlers, other back ends) is left to torch's, in this process. `patch` lets libraries that call torch's use
-these. ``python -m zenith.torchrun`` is `zenith-run` with this Python for the ranks.
+`main` and `run` start the native launcher as a child process and wait for it. What they raise is what torch's raise, in torch's
+own classes: ``ChildFailedError`` with the failed ranks, ``SignalException``, ``ValueError`` and so on. What only Python's launcher
+can do (``--run-path``, event handlers, other back ends) is left to torch's, in this process. `patch` lets libraries that call
+torch's use these. ``python -m zenith.torchrun`` is `zenith-run` with this Python for the ranks.
 
 torch is imported when one of its classes is needed: not by a run that `main` starts and that succeeds.
 """

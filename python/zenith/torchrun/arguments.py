@@ -42,8 +42,10 @@ class CannotSayError(Exception):
 
 
 def command_line(args: Namespace) -> tuple[list[str], dict[str, str]]:
-    """Arguments for `zenith-run`, and the environment that they are meant for: of every argument the value in `args` counts, whatever
-    ``PET_*`` says."""
+    """Arguments for `zenith-run`, and the environment that they are meant for.
+
+    Of every argument the value in `args` counts, whatever ``PET_*`` says.
+    """
     given = vars(args)
     environment = dict(os.environ)
     words = []

@@ -91,7 +91,8 @@ def where() -> str:
     if found := shutil.which(NAME):
         return found
     raise FileNotFoundError(
-        f"{NAME} is in none of {', '.join(dict.fromkeys(folders))} and not in PATH. Install zenith-loader again, or name it by ${VARIABLE}"
+        f"{NAME} is in none of {', '.join(dict.fromkeys(folders))} and not in PATH. "
+        f"Install zenith-loader again, or name it by ${VARIABLE}"
     )
 
 

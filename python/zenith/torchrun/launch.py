@@ -1,5 +1,6 @@
-"""The functions of ``torch.distributed.launch``; ``python -m zenith.torchrun.launch`` in the place of ``python -m torch.distributed.launch``.
+"""The functions of ``torch.distributed.launch``.
 
+``python -m zenith.torchrun.launch`` takes the place of ``python -m torch.distributed.launch``.
 Unless ``--use-env`` is given, ranks get ``--local-rank=<n>`` in front of the script's arguments.
 """
 

@@ -21,8 +21,8 @@ def patch() -> Patch:
 
     ``torch.distributed.run.run`` is replaced, there and wherever it was imported under that name, such as
     ``torch.distributed.launch``. ``torch.distributed.run.main`` stays torch's, and calls ours: arguments, their errors and
-    ``@record`` are as they were. Accelerate's and Lightning Fabric's commands come this way. Not replaced: ``elastic_launch``, which
-    runs functions (Accelerate's ``notebook_launcher``), and the command ``torchrun`` (``zenith-run --install-alias``).
+    ``@record`` are as they were. Accelerate's and Lightning Fabric's commands come this way. Not replaced: ``elastic_launch``,
+    which runs functions (Accelerate's ``notebook_launcher``), and the command ``torchrun`` (``zenith-run --install-alias``).
 
     For commands that cannot be edited: ``python -m zenith.torchrun.patched accelerate launch train.py``.
 
