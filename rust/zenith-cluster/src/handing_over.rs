@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::alias::first_in;
-use crate::command_line;
 use crate::plan::{Environment, Interpreter};
+use crate::{command_line, gang};
 
 /// Holds the process number of the launcher that handed over. An exec keeps the number, so one that finds its own there has been handed
 /// its own command line back.
@@ -30,6 +30,7 @@ pub(crate) fn to_python(
     }
     let module = if is_legacy { "torch.distributed.launch" } else { "torch.distributed.run" };
     let arguments = command_line::without_ours(arguments);
+    gang::release();
     let error = Command::new(&python.own).args(["-m", module]).args(arguments).env(HANDED_OVER, own).exec();
     let what = format!(
         "{} cannot be started: {error}. Install zenith-run beside a Python with torch, or activate its environment",

@@ -30,6 +30,7 @@ const STDERR_LINES: usize = 20;
 
 /// Does what `arguments` say, and gives back the exit status. It must be called before the process has a second thread.
 pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
+    crate::gang::hold();
     let environment: Environment = variables.into_iter().collect();
     let options = match command_line::parse(arguments, |name| environment.get(name).map(Into::into)) {
         Ok(Parsed::Run(options)) => options,

@@ -19,6 +19,7 @@ mod state;
 mod tree;
 
 pub use launcher::Gang;
+pub(crate) use signals::{hold, release};
 pub(crate) use spawn::{Forked, exit, fork};
 pub use tree::Process;
 
