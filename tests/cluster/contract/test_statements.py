@@ -53,6 +53,13 @@ def test_gpus_that_are_counted_must_be_there(run: Run) -> None:
     assert run(*bash("--nproc-per-node=3", do="echo"), CUDA_VISIBLE_DEVICES="0").stdout == "\n" * 3
 
 
+def test_ranks_are_not_bound_by_themselves(run: Run) -> None:
+    """TN-1."""
+    done = run(*bash("--nproc-per-node=2", do="grep Cpus_allowed_list /proc/self/status"))
+    [own] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed_list")]
+    assert done.stdout.splitlines() == [own] * 2
+
+
 def test_without_files_nothing_is_filtered_or_prefixed(run: Run) -> None:
     """T-56."""
     done = run(*bash("--nproc-per-node=2", "--log-dir=/dev/null", "-t", "3", "--local-ranks-filter=1", do="echo $RANK"))
