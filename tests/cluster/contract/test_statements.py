@@ -56,7 +56,9 @@ def test_gpus_that_are_counted_must_be_there(run: Run) -> None:
 def test_ranks_are_not_bound_by_themselves(run: Run) -> None:
     """TN-1."""
     done = run(*bash("--nproc-per-node=2", do="grep Cpus_allowed_list /proc/self/status"))
-    [own] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed_list")]
+    [own] = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed_list")
+    ]
     assert done.stdout.splitlines() == [own] * 2
 
 

@@ -76,11 +76,13 @@ def test_an_alias_of_the_alias_is_the_program(zenith_run: str, alias: Path, tmp_
 def test_what_is_pythons_does_not_come_back(alias: Path, tmp_path: Path) -> None:
     """A Python whose own environment has the alias in front is given the module, not the command."""
     python = tmp_path / "python3"
-    python.write_text('#!/bin/sh\necho "$@" "$(command -v torchrun)"\n')
+    # And none of its signals is blocked; that of the child is asked for, as shells change their own.
+    python.write_text('#!/bin/sh\necho "$@" "$(command -v torchrun)" $(grep SigBlk /proc/self/status)\n')
     python.chmod(0o755)
     done = run([str(alias), "--run-path", "/x.py"], f"{alias.parent}:{tmp_path}:{SYSTEM}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["-m", "torch.distributed.run", "--run-path", "/x.py", str(alias)]
+    blocked = ["SigBlk:", "0" * 16]
+    assert done.stdout.split() == ["-m", "torch.distributed.run", "--run-path", "/x.py", str(alias), *blocked]
 
 
 @pytest.mark.parametrize(

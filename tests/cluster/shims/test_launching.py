@@ -264,3 +264,20 @@ def test_what_has_no_native_path_is_torchs_own() -> None:
     assert {action.dest for action in zenith.torchrun.get_args_parser()._actions} == theirs
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         zenith.torchrun.nothing  # noqa: B018
+
+
+def test_a_run_that_others_end_is_an_error_of_the_rendezvous() -> None:
+    """And one of no kind that is known is an error all the same."""
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from zenith.torchrun.child import Ended
+    from zenith.torchrun.failures import raise_unless_succeeded
+
+    for kind, expected in [
+        ("RendezvousError", RendezvousError),
+        ("exit", RuntimeError),
+        ("PermissionError", PermissionError),
+    ]:
+        with pytest.raises(expected, match="why"):
+            raise_unless_succeeded(Ended(1, 1, {"outcome": "error", "kind": kind, "message": "why"}))
+    with pytest.raises(KeyboardInterrupt):
+        raise_unless_succeeded(Ended(1, -signal.SIGINT, {}))
