@@ -66,9 +66,9 @@ def command_line(args: Namespace) -> tuple[list[str], dict[str, str]]:
 
 def joined(flag: str, texts: Sequence[str]) -> str:
     """With commas between them, those within doubled."""
-    for text in texts:
-        # Read from the left, three commas are one and an end.
-        if text.startswith(",") and text != texts[0]:
+    for text in texts[1:]:
+        # Read from the left, three commas are one that ends a text.
+        if text.startswith(","):
             raise CannotSayError(f"{flag}: {text!r} begins with a comma")
     return ",".join(text.replace(",", ",,") for text in texts)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch.distributed import is_torchelastic_launched
 
-SECONDS = 90.0
+SECONDS = 120.0
 SAYS = """
 import json, os, sys
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")

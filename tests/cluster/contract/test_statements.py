@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 60.0
+SECONDS = 120.0
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -18,7 +18,7 @@ SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 @pytest.fixture
 def alias(zenith_run: str, tmp_path: Path) -> Path:
     folder = tmp_path / "new" / "bin"
-    done = subprocess.run([zenith_run, "--install-alias", folder], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([zenith_run, "--install-alias", folder], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(f"^{folder}/torchrun is now .*/zenith-run$", done.stdout, re.M)
     return folder / "torchrun"
@@ -26,7 +26,7 @@ def alias(zenith_run: str, tmp_path: Path) -> Path:
 
 def run(command: str | list[str], path: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": path, "OMP_NUM_THREADS": "1"} | variables
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_torchx_finds_it(alias: Path, tmp_path: Path) -> None:

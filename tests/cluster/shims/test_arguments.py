@@ -83,6 +83,6 @@ def test_what_a_later_torch_adds_is_not_lost() -> None:
         command_line(parser.parse_args(["s.py"]))
         with pytest.raises(CannotSayError, match="--later is not known"):
             command_line(parser.parse_args(["--later=yes", "s.py"]))
-    given.duplicate_stdout_filters = ["a", ",b"]
+    given.duplicate_stdout_filters = [",b", ",b"]
     with pytest.raises(CannotSayError, match="begins with a comma"):
         command_line(given)
