@@ -94,7 +94,11 @@ def main(arguments: list[str]) -> int:
                     print(f"  WRONG: {', '.join(lacking)} is missing, or says nothing of its types (py.typed)")
                     return 1
                 wheel.extractall(folder)
-            paths = sorted([*Path(folder).rglob("*.so*"), *Path(folder).glob(f"*.data/scripts/{LAUNCHER}")])
+            scripts = sorted(Path(folder).glob("*.data/scripts/*"))
+            if others := [path.name for path in scripts if path.name != LAUNCHER]:
+                print(f"  WRONG: {', '.join(others)} among the scripts; a name such as torchrun is another package's")
+                return 1
+            paths = sorted([*Path(folder).rglob("*.so*"), *scripts])
         libraries = {path.name: read(path) for path in paths}
         if missing := NEEDED_ALLOWED.keys() - libraries.keys():
             print(f"  WRONG: {', '.join(sorted(missing))} is missing")

@@ -3,12 +3,14 @@
 //! Deciding is apart from doing: `command_line` and `plan` are pure, `gang` does what they say, `rendezvous` agrees with others. Which processes there are,
 //! and who waits for whom: docs/architecture.md, "zenith-run".
 
+pub mod alias;
 mod backoff;
 pub mod command_line;
 pub mod console;
 mod coordinator;
 pub mod folders;
 pub mod gang;
+mod handing_over;
 mod kill_wait;
 mod machine;
 mod meeting_point;

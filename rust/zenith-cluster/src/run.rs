@@ -3,9 +3,8 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -18,13 +17,18 @@ use crate::gang::{Gang, Notice, Outcome, Summons};
 use crate::meeting_point::MeetingPoint;
 use crate::observe::{Event, Observer};
 use crate::plan::{self, Attempt, Decision, Environment, Group, Interpreter, PlanError, Settings};
-use crate::report::{self, Failure};
+use crate::report::{self, Failure, RunOutcome};
 use crate::watch::{Attended, GivenUp, Watch};
 use crate::worker::{Exit, Output, Status, Worker};
-use crate::{folders, machine, signals};
+use crate::{alias, folders, handing_over, machine, signals};
 
+mod caller;
 mod together;
-mod warm;
+
+use caller::Caller;
+
+/// Of warm starts: the import of torch takes seconds, and minutes from a cold disk of the network.
+const IMPORT_LIMIT: Duration = Duration::from_secs(300);
 
 const FAILED: u8 = 1;
 /// What stands in front of the block in torchrun's traceback.
@@ -33,32 +37,50 @@ const STDERR_LINES: usize = 20;
 
 /// Does what `arguments` say, and gives back the exit status. It must be called before the process has a second thread.
 pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
+    crate::gang::hold();
     let environment: Environment = variables.into_iter().collect();
     let options = match command_line::parse(arguments, |name| environment.get(name).map(Into::into)) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Print(text)) => return print(&text),
+        Ok(Parsed::InstallAlias(folder)) => return install_alias(&folder, &environment),
         Err(error) => {
             console::tell(format!("{error}\n").as_bytes());
             return error.exit_code();
         }
     };
+    let caller = match Caller::of(&options) {
+        Ok(caller) => caller,
+        Err(error) => {
+            say(&error);
+            return FAILED;
+        }
+    };
     let machine = machine::look(&environment, &options);
-    let python = plan::interpreter(&environment, &machine, |path| path.exists());
+    let python = match options.python.clone() {
+        Some(own) => Interpreter::named(own.into(), &environment),
+        None => plan::interpreter(&environment, &machine, |path| path.exists()),
+    };
     let inherited = environment.clone();
-    // In front of the script.
-    let own = arguments.len().saturating_sub(options.training_script_args.len() + 1);
+    let (is_legacy, is_warm) = (options.legacy_launch, options.warm);
     let decision = plan::decide(*options, environment, &machine, python.clone(), Uuid::new_v4());
     match decision.and_then(possible) {
         Err(error) => {
-            console::tell(format!("{error}\n").as_bytes());
+            caller.tell(&RunOutcome::refused(&error), &format!("{error}\n"));
+            FAILED
+        }
+        Ok(Decision::Python(reason)) if caller.is_there() => {
+            caller.tell(&RunOutcome::Python { reason }, "");
             FAILED
         }
         Ok(Decision::Python(reason)) => {
-            let (arguments, is_warm) = warm::left_out(arguments, own);
             if is_warm {
                 say(&format!("--warm is ignored: {reason} is left to Python's torchrun, which starts ranks by itself"));
             }
-            pythons(&python, &arguments, &reason)
+            let program = python.own.display();
+            let module = if is_legacy { "torch.distributed.launch" } else { "torch.distributed.run" };
+            say(&format!("{reason}: handing over to `{program} -m {module}`"));
+            say(&handing_over::to_python(&python, arguments, is_legacy, &inherited));
+            FAILED
         }
         Ok(Decision::Here(settings)) => {
             settings.notices.iter().for_each(say);
@@ -69,10 +91,14 @@ pub fn run(arguments: &[OsString], variables: impl IntoIterator<Item = (OsString
             if settings.dry_run {
                 return dry_run(&settings, inherited);
             }
-            match Launch::start(*settings, &machine.temporary_folder).and_then(Launch::go) {
+            match Launch::start(*settings, caller.clone(), &machine.temporary_folder).and_then(Launch::go) {
+                Ok(0) => {
+                    caller.tell(&RunOutcome::Succeeded, "");
+                    0
+                }
                 Ok(code) => code,
                 Err(error) => {
-                    say(&error);
+                    caller.tell(&RunOutcome::broken(&error), &format!("zenith-run: {error}\n"));
                     FAILED
                 }
             }
@@ -98,15 +124,15 @@ fn print(text: &str) -> u8 {
     0
 }
 
-/// Becomes Python's torchrun. It returns only if that cannot be started.
-fn pythons(python: &Interpreter, arguments: &[OsString], reason: &str) -> u8 {
-    let program = python.own.display();
-    say(&format!("{reason}: handing over to `{program} -m torch.distributed.run`"));
-    let error = Command::new(&python.own).args(["-m", "torch.distributed.run"]).args(arguments).exec();
-    say(&format!(
-        "{program} cannot be started: {error}. Install zenith-run beside a Python with torch, or activate its environment"
-    ));
-    FAILED
+fn install_alias(folder: &Path, environment: &Environment) -> u8 {
+    let program = std::env::current_exe().and_then(|program| program.canonicalize());
+    match program.and_then(|program| alias::install(folder, &program, environment.get("PATH"))) {
+        Ok(said) => print(&said),
+        Err(error) => {
+            say(&error);
+            FAILED
+        }
+    }
 }
 
 fn plot(settings: &Settings, path: &Path) -> io::Result<()> {
@@ -133,6 +159,7 @@ fn dry_run(settings: &Settings, inherited: Environment) -> u8 {
 /// A run under way.
 struct Launch {
     settings: Settings,
+    caller: Caller,
     gang: Gang,
     /// Where the logs of all attempts lie.
     folder: Option<PathBuf>,
@@ -144,7 +171,7 @@ struct Launch {
 }
 
 impl Launch {
-    fn start(settings: Settings, temporary: &Path) -> io::Result<Self> {
+    fn start(settings: Settings, caller: Caller, temporary: &Path) -> io::Result<Self> {
         let mut gang = Gang::start()?;
         let (observer, metrics_port) = Observer::start(&settings)?;
         gang.tell(narrator(observer.clone()));
@@ -162,7 +189,7 @@ impl Launch {
         }
         let meeting_point = MeetingPoint::new(settings.meeting.clone(), settings.store);
         let coordinator = Coordinator::default();
-        Ok(Self { settings, gang, folder, meeting_point, coordinator, observer, given_up: None })
+        Ok(Self { settings, caller, gang, folder, meeting_point, coordinator, observer, given_up: None })
     }
 
     fn go(self) -> io::Result<u8> {
@@ -184,7 +211,7 @@ impl Launch {
             let (attempt, workers) = self.plan(number)?;
             let exits = match self.attempt(&attempt, &workers, None)? {
                 Outcome::Succeeded(_) => return Ok(0),
-                Outcome::Stopped { signal, .. } => return Ok(stopped(signal)),
+                Outcome::Stopped { signal, .. } => return Ok(self.stopped(signal)),
                 // Nobody summons a gang that is alone.
                 Outcome::Failed(exits) | Outcome::Withdrawn(exits) => exits,
             };
@@ -200,7 +227,7 @@ impl Launch {
             let after = if pause.is_zero() { String::new() } else { format!(", in {} s", pause.as_secs()) };
             say(&format!("restart {} of {}{after}", number + 1, self.settings.max_restarts));
             if let Some(signal) = self.gang.pause(pause, &self.settings.rules)? {
-                return Ok(stopped(signal));
+                return Ok(self.stopped(signal));
             }
         }
         Ok(FAILED)
@@ -216,6 +243,12 @@ impl Launch {
     /// Whether this machine holds on to a rank, so that another attempt would fare no better.
     fn is_stuck(&self) -> bool {
         self.given_up.as_ref().is_some_and(|given_up| !given_up.may_restart)
+    }
+
+    fn stopped(&self, signal: i32) -> u8 {
+        let text = format!("SignalException: Process {} got signal: {signal}\n", std::process::id());
+        self.caller.tell(&RunOutcome::Stopped { signal }, &text);
+        FAILED
     }
 
     fn plan(&mut self, number: u32) -> io::Result<(Attempt, Vec<Worker>)> {
@@ -239,7 +272,7 @@ impl Launch {
         let console =
             Console::start(&self.settings.tails(folder, attempt.group.first_rank), &self.settings.duplicates(folder))?;
         if let Some(modules) = self.settings.warm.take() {
-            self.gang.warm(workers, &modules, warm::IMPORT_LIMIT)?;
+            self.gang.warm(workers, &modules, IMPORT_LIMIT)?;
         }
         self.observer.begin_attempt(attempt.number);
         self.observer.note(&Event::Spawn { ranks: self.settings.ranks });
@@ -284,9 +317,11 @@ impl Launch {
             let unseen = report::unseen(first.local_rank, first.rank, first.pid, *at);
             report::put_first(&mut failures, exits, unseen, file, what);
         }
-        let block = report::block(&self.settings.entry(), &failures, &report::host_name(), &TimeZone::system());
-        let mut text = format!("{CHILD_FAILED}{block}\n").into_bytes();
+        let entry = self.settings.entry();
         let Some(root) = failures.first() else { return FAILED };
+        let block = report::block(&entry, &failures, &report::host_name(), &TimeZone::system());
+        self.caller.tell(&RunOutcome::failed(entry, &failures), &format!("{CHILD_FAILED}{block}\n"));
+        let mut text = Vec::new();
         for rank in report::ties(&failures) {
             let first = root.exit.rank;
             text.extend(
@@ -295,7 +330,9 @@ impl Launch {
         }
         text.extend(last_words(root, workers));
         console::tell(&text);
-        self.copy_error_file(root);
+        if !self.caller.is_there() {
+            self.copy_error_file(root);
+        }
         match root.exit.status {
             _ if !self.settings.propagate_exit_code => FAILED,
             Status::Code(code) => u8::try_from(code).unwrap_or(FAILED),
@@ -326,11 +363,6 @@ fn last_words(root: &Failure, workers: &[Worker]) -> Vec<u8> {
         }
         Err(error) => format!("{} cannot be read: {error}\n", path.display()).into_bytes(),
     }
-}
-
-fn stopped(signal: i32) -> u8 {
-    console::tell(format!("SignalException: Process {} got signal: {signal}\n", std::process::id()).as_bytes());
-    FAILED
 }
 
 /// Tells of what takes time or was not asked for.

@@ -6,23 +6,29 @@ import json
 import sys
 from pathlib import Path
 
-from .cases import CASES
+from . import legacy
+from .cases import CASES, Case
 from .observe import observe
 
 RECORDED = Path(__file__).with_name("torchrun.json")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+LAUNCH = [sys.executable, "-W", "ignore", "-m", "torch.distributed.launch"]
 
 
 def main() -> None:
     """With arguments only these cases are recorded anew."""
     wanted = set(sys.argv[1:])
-    recorded = json.loads(RECORDED.read_text()) if wanted else {}
-    for case in CASES:
+    record(TORCHRUN, CASES, RECORDED, wanted)
+    record(LAUNCH, legacy.CASES, legacy.RECORDED, wanted)
+
+
+def record(launcher: list[str], cases: list[Case], file: Path, wanted: set[str]) -> None:
+    recorded = json.loads(file.read_text()) if wanted and file.exists() else {}
+    for case in cases:
         if not wanted or case.id in wanted:
-            recorded[case.id] = observe(TORCHRUN, case)
+            recorded[case.id] = observe(launcher, case)
             print(case.id, recorded[case.id]["code"], recorded[case.id].get("error", ""), flush=True)
-    order = [case.id for case in CASES]
-    RECORDED.write_text(json.dumps({key: recorded[key] for key in order}, indent=1) + "\n")
+    file.write_text(json.dumps({case.id: recorded[case.id] for case in cases}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from . import legacy
 from .cases import CASES, Case
 from .differences import DIFFERENCES, UNSAID
 from .observe import Observation, observe
@@ -41,6 +42,12 @@ def test_zenith_run_is_as_torchrun(case: Case, zenith_run: str) -> None:
     assert intended.keys() <= differing, f"no difference in {intended.keys() - differing}: remove the entries"
     for name, entry in intended.items():
         assert entry.ours is UNSAID or ours.get(name) == entry.ours
+
+
+@pytest.mark.parametrize("case", legacy.CASES, ids=lambda case: case.id)
+def test_the_legacy_launcher_is_as_torchs(case: Case, zenith_run: str) -> None:
+    theirs = json.loads(legacy.RECORDED.read_text())[case.id]
+    assert fields(observe([zenith_run, "--legacy-launch"], case)) == fields(theirs)
 
 
 def test_every_case_is_recorded_and_every_difference_has_its_cases() -> None:

@@ -51,6 +51,7 @@ pub(super) enum Kind {
     Help,
     Version,
     Completions,
+    InstallAlias,
 }
 
 impl Flag {
@@ -88,7 +89,7 @@ impl Flag {
             }
             Kind::List(place) => *place(options) = listed(value),
             Kind::Store => options.store = if value == "rank0" { StoreOwner::Rank0 } else { StoreOwner::Launcher },
-            Kind::On(_) | Kind::Help | Kind::Version | Kind::Completions => {}
+            Kind::On(_) | Kind::Help | Kind::Version | Kind::Completions | Kind::InstallAlias => {}
         }
         Ok(())
     }
@@ -357,6 +358,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Every rank sees its own GPU alone, and LOCAL_RANK=0.",
     ),
+    without_variable(flag(
+        "--use-env",
+        Group::Workers,
+        Kind::On(|o| &mut o.use_env),
+        "",
+        "Ranks are told their number by LOCAL_RANK, as they always are; with --legacy-launch, by that alone.",
+    )),
     own(
         "--forward-signals",
         Group::Lifecycle,
@@ -478,6 +486,41 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Real(|o| &mut o.hang_first_timeout),
         "SECONDS",
         "With --hang-timeout: how long the first progress may take; else 600, or the hang timeout if that is longer.",
+    ),
+    own(
+        "--python",
+        Group::Workers,
+        Kind::OptionalText(|o| &mut o.python),
+        "FILE",
+        "The Python that runs SCRIPT where $PYTHON_EXEC names none, instead of the nearest one.",
+    ),
+    own(
+        "--legacy-launch",
+        Group::Workers,
+        Kind::On(|o| &mut o.legacy_launch),
+        "",
+        "Be torch.distributed.launch: unless --use-env is given, ranks get --local-rank=N in front of the script's arguments.",
+    ),
+    own(
+        "--with-parent",
+        Group::Lifecycle,
+        Kind::OptionalWhole(|o| &mut o.with_parent),
+        "PID",
+        "Stop, as at SIGTERM, when the process PID ends, which started this one.",
+    ),
+    own(
+        "--outcome-file",
+        Group::Other,
+        Kind::OptionalText(|o| &mut o.outcome_file),
+        "FILE",
+        "For a program that started this one: how the run ended, as JSON. To report a failure, and to start Python's torchrun where that is needed, is then up to it.",
+    ),
+    own(
+        "--install-alias",
+        Group::Other,
+        Kind::InstallAlias,
+        "DIR",
+        "Make a `torchrun` in DIR that is this program, unless there is one, and exit.",
     ),
     with_choices(
         &["bash", "zsh", "fish"],

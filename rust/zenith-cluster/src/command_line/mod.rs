@@ -15,6 +15,6 @@ mod parse;
 pub use completions::Shell;
 pub use error::UsageError;
 pub use options::{Options, StoreOwner};
-pub use parse::{Parsed, parse};
+pub use parse::{Parsed, parse, without_ours};
 
 pub(crate) use numbers::{real, whole};

@@ -62,6 +62,14 @@ pub struct Options {
     pub json: bool,
     pub plot: Option<String>,
 
+    /// torch.distributed.launch's: ranks are told their number by the environment alone.
+    pub use_env: bool,
+    pub legacy_launch: bool,
+    pub python: Option<String>,
+    /// A process number.
+    pub with_parent: Option<i64>,
+    pub outcome_file: Option<String>,
+
     pub training_script: OsString,
     pub training_script_args: Vec<OsString>,
 }
@@ -153,6 +161,11 @@ impl Default for Options {
             dry_run: false,
             json: false,
             plot: None,
+            use_env: false,
+            legacy_launch: false,
+            python: None,
+            with_parent: None,
+            outcome_file: None,
             training_script: OsString::new(),
             training_script_args: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::completions::Shell;
 use super::error::UsageError;
@@ -15,15 +16,35 @@ pub enum Parsed {
     Run(Box<Options>),
     /// Print this and be done.
     Print(String),
+    /// Make a `torchrun` in this folder and be done.
+    InstallAlias(PathBuf),
 }
 
 /// `arguments` without the program's own name; `variable` looks into the environment.
 pub fn parse(arguments: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Result<Parsed, UsageError> {
     let mut parser = Parser::new(&variable)?;
-    if let Some(text) = parser.walk(arguments)? {
-        return Ok(Parsed::Print(text));
+    if let Some(parsed) = parser.walk(arguments)? {
+        return Ok(parsed);
     }
     parser.finish(&variable).map(|options| Parsed::Run(Box::new(options)))
+}
+
+/// A command line that was parsed, without the flags that torchrun does not have.
+pub fn without_ours(arguments: &[OsString]) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut rest = arguments;
+    while let Some(argument) = rest.first().filter(|argument| *argument != "--") {
+        let Ok(Argument::Flag { index, explicit }) = classify(argument) else { break };
+        let flag = &FLAGS[index];
+        let words = 1 + usize::from(flag.takes_value() && explicit.is_none());
+        let (taken, behind) = rest.split_at(words.min(rest.len()));
+        if flag.is_torchruns {
+            kept.extend_from_slice(taken);
+        }
+        rest = behind;
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 struct Parser {
@@ -55,8 +76,8 @@ impl Parser {
         Ok(Self { options, given: vec![false; FLAGS.len()], unknown: Vec::new(), has_script: false })
     }
 
-    /// Takes flags up to the script, then leaves the rest to it. `Some`: a text to print instead.
-    fn walk(&mut self, arguments: &[OsString]) -> Result<Option<String>, UsageError> {
+    /// Takes flags up to the script, then leaves the rest to it. `Some`: what is to be done instead.
+    fn walk(&mut self, arguments: &[OsString]) -> Result<Option<Parsed>, UsageError> {
         let mut rest = arguments;
         while let Some((argument, behind)) = rest.split_first() {
             rest = behind;
@@ -75,8 +96,8 @@ impl Parser {
                     break;
                 }
                 Argument::Flag { index, explicit } => {
-                    if let Some(text) = self.take_flag(index, explicit, &mut rest)? {
-                        return Ok(Some(text));
+                    if let Some(parsed) = self.take_flag(index, explicit, &mut rest)? {
+                        return Ok(Some(parsed));
                     }
                 }
             }
@@ -95,7 +116,7 @@ impl Parser {
         index: usize,
         explicit: Option<&OsStr>,
         rest: &mut &[OsString],
-    ) -> Result<Option<String>, UsageError> {
+    ) -> Result<Option<Parsed>, UsageError> {
         let flag = &FLAGS[index];
         let refused = |why: String| UsageError::Grammar(format!("argument {}: {why}", flag.title()));
         self.given[index] = true;
@@ -104,8 +125,8 @@ impl Parser {
                 return Err(refused(format!("ignored explicit argument '{}'", value.to_string_lossy())));
             }
             return Ok(match flag.kind {
-                Kind::Help => Some(super::help::help()),
-                Kind::Version => Some(super::help::version()),
+                Kind::Help => Some(Parsed::Print(super::help::help())),
+                Kind::Version => Some(Parsed::Print(super::help::version())),
                 Kind::On(place) => {
                     *place(&mut self.options) = true;
                     None
@@ -129,7 +150,11 @@ impl Parser {
             return Err(refused(format!("invalid choice: '{value}' (choose from {choices})")));
         }
         flag.set(&mut self.options, value).map_err(refused)?;
-        Ok(matches!(flag.kind, Kind::Completions).then(|| Shell::named(value).map(Shell::script)).flatten())
+        Ok(match flag.kind {
+            Kind::Completions => Shell::named(value).map(|shell| Parsed::Print(shell.script())),
+            Kind::InstallAlias => Some(Parsed::InstallAlias(value.into())),
+            _ => None,
+        })
     }
 
     /// What is not on the command line comes from the environment, unless the command line is wrong in itself.

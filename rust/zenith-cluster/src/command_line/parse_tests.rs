@@ -37,6 +37,7 @@ fn flags_have_two_spellings_and_abbreviations() {
     check("--max-restarts -1 --master-port 1_0 s.py", |o| (o.max_restarts, o.master_port) = (-1, Some(10)));
     check("--role= s.py", |o| o.role = String::new());
     check("--rdzv-conf=a=b s.py", |o| o.rdzv_conf = "a=b".into());
+    check("--use_env s.py", |o| o.use_env = true);
 }
 
 #[test]
@@ -51,6 +52,29 @@ fn our_own_flags_need_full_spelling() {
     }
     // They do not make an abbreviation of torchrun's ambiguous.
     check("--vir s.py", |o| o.virtual_local_rank = true);
+}
+
+#[test]
+fn what_torchrun_is_handed_is_without_our_flags() {
+    for (line, kept) in [
+        ("--python /py --role=a s.py --python x", "--role=a s.py --python x"),
+        ("--nproc 2 --legacy-launch --outcome-file=/x --use_env -m a.b", "--nproc 2 --use_env -m a.b"),
+        ("--with-parent 7 -- --python x", "-- --python x"),
+        ("--run-path /s.py", "--run-path /s.py"),
+        ("--role", "--role"),
+    ] {
+        let arguments: Vec<OsString> = words(line).iter().map(OsString::from).collect();
+        assert_eq!(without_ours(&arguments), words(kept), "{line}");
+    }
+}
+
+#[test]
+fn an_alias_needs_no_script() {
+    let Ok(Parsed::InstallAlias(folder)) = parsed(&words("--role=x --install-alias /opt/bin --bogus"), &[]) else {
+        panic!("it is to be made")
+    };
+    assert_eq!(folder.to_str(), Some("/opt/bin"));
+    assert!(parsed(&["--install-alias"], &[]).is_err());
 }
 
 #[test]
@@ -170,6 +194,7 @@ proptest::proptest! {
         match parse(&arguments, |_| None) {
             Ok(Parsed::Run(options)) => proptest::prop_assert!(arguments.contains(&options.training_script)),
             Ok(Parsed::Print(text)) => proptest::prop_assert!(!text.is_empty()),
+            Ok(Parsed::InstallAlias(_)) => proptest::prop_assert!(arguments.iter().any(|word| word.to_string_lossy().starts_with("--install-alias"))),
             Err(error) => proptest::prop_assert_eq!(error.exit_code(), 2),
         }
     }

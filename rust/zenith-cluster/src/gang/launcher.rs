@@ -54,7 +54,8 @@ impl Gang {
         let foreign = tree::own_children();
         // Ignored, it would leave nothing to wait for.
         signals::reset(libc::SIGCHLD);
-        let mask = Mask::full().set()?;
+        let before = Mask::full().set()?;
+        let mask = signals::held().unwrap_or(before);
         Self::fork(mask, foreign).inspect_err(|_| {
             // The error that is on its way tells more than one of this.
             let _ = mask.set();

@@ -23,6 +23,7 @@ mod warm;
 
 pub use launcher::Gang;
 pub use leftovers::Removed;
+pub(crate) use signals::{hold, release};
 pub(crate) use spawn::{Forked, exit, fork};
 pub use tree::Process;
 

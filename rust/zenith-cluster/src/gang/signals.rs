@@ -8,10 +8,32 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// What a fault of this very process raises: blocked, it would be fatal in another way.
 const FAULTS: [i32; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS];
+
+/// The mask of before `hold`. A process has one start, and one mask that its ranks are to have.
+static HELD: OnceLock<Mask> = OnceLock::new();
+
+/// Keeps all signals waiting until a gang takes them, so that none meets a launcher that has not begun (TW-13).
+pub(crate) fn hold() {
+    if let Ok(before) = Mask::full().set() {
+        let _ = HELD.set(before);
+    }
+}
+
+/// Undoes `hold`, for a program that takes the launcher's place.
+pub(crate) fn release() {
+    if let Some(before) = HELD.get() {
+        let _ = before.set();
+    }
+}
+
+pub(super) fn held() -> Option<Mask> {
+    HELD.get().copied()
+}
 
 /// The signals that a thread does not take.
 #[derive(Clone, Copy)]

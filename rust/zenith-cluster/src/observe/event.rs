@@ -73,6 +73,20 @@ pub(crate) enum Event {
     Outlived {
         processes: usize,
     },
+    /// Shared memory that stopped ranks had left.
+    Removed {
+        files: u32,
+        segments: u32,
+        bytes: u64,
+    },
+    /// Ranks can be forked from this process.
+    Warm {
+        pid: i32,
+    },
+    /// Ranks are started without it.
+    Cold {
+        reason: String,
+    },
     TreeEmpty {
         outcome: &'static str,
     },

@@ -110,6 +110,12 @@ impl Observer {
                 seen.note(&Event::KillSent {});
             }
             Notice::Outlived { count, .. } => seen.note(&Event::Outlived { processes: *count }),
+            Notice::Removed(removed) => {
+                let (files, segments, bytes) = (removed.files, removed.segments, removed.bytes);
+                seen.note(&Event::Removed { files, segments, bytes });
+            }
+            Notice::Warm { pid } => seen.note(&Event::Warm { pid: *pid }),
+            Notice::Cold { reason } => seen.note(&Event::Cold { reason: reason.clone() }),
         }
     }
 

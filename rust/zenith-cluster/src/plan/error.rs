@@ -13,15 +13,22 @@ pub enum PlanError {
     Unsupported(String),
 }
 
-impl fmt::Display for PlanError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, text) = match self {
+impl PlanError {
+    /// The name of Python's exception, or of this program; and what there is to say.
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
             Self::Value(text) => ("ValueError", text),
             Self::Assertion(text) => ("AssertionError", text),
             Self::Runtime(text) => ("RuntimeError", text),
             Self::NotADirectory(text) => ("NotADirectoryError", text),
             Self::Unsupported(text) => ("zenith-run", text),
-        };
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, text) = self.parts();
         write!(out, "{kind}: {text}")
     }
 }

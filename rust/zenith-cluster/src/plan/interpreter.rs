@@ -14,6 +14,11 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
+    /// Where somebody has said which Python it is.
+    pub fn named(own: OsString, environment: &Environment) -> Self {
+        Self { program: environment.get("PYTHON_EXEC").map_or_else(|| own.clone(), Into::into), own }
+    }
+
     /// Whether `PYTHON_EXEC` named another; failures are then called after it (TB-9).
     pub fn is_foreign(&self) -> bool {
         self.program != self.own
@@ -28,7 +33,7 @@ pub fn interpreter(environment: &Environment, machine: &Machine, exists: impl Fn
     let folders = [machine.program_folder.clone(), of_variable("VIRTUAL_ENV"), of_variable("CONDA_PREFIX")];
     let found = folders.into_iter().flatten().map(|folder| folder.join("python3")).find(|python| exists(python));
     let own: OsString = found.map_or_else(|| "python3".into(), Into::into);
-    Interpreter { program: environment.get("PYTHON_EXEC").unwrap_or(&own).into(), own }
+    Interpreter::named(own, environment)
 }
 
 #[cfg(test)]

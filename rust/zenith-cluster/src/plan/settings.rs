@@ -140,6 +140,7 @@ pub fn decide(
         let what = "Don't use both the '--no-python' flag and the '--module' flag at the same time.";
         return Err(PlanError::Value(what.into()));
     }
+    let local_rank = legacy_local_rank(&options)?;
     let nodes = nodes::nodes((least, most), max_restarts, &options, &environment)?;
     let meeting = meeting(&options, nodes.is_some())?;
     match &nodes {
@@ -171,7 +172,7 @@ pub fn decide(
         interpreter: (!options.no_python).then_some(python),
         module: options.module,
         script: options.training_script,
-        arguments: options.training_script_args,
+        arguments: local_rank.into_iter().chain(options.training_script_args).collect(),
         logs,
         rules,
         observing,
@@ -228,6 +229,18 @@ fn logs(options: &Options, environment: &Environment, host: &str) -> Result<Logs
         duplicate_stdout: options.duplicate_stdout_filters.clone(),
         duplicate_stderr: options.duplicate_stderr_filters.clone(),
     })
+}
+
+/// What torch.distributed.launch puts in front of the script's arguments (T-58). It is filled in as all of them are (T-15).
+fn legacy_local_rank(options: &Options) -> Result<Option<OsString>, PlanError> {
+    if !options.legacy_launch || options.use_env {
+        return Ok(None);
+    }
+    if options.no_python {
+        let what = "When using the '--no-python' flag, you must also set the '--use-env' flag.";
+        return Err(PlanError::Value(what.into()));
+    }
+    Ok(Some("--local-rank=${local_rank}".into()))
 }
 
 fn meeting(options: &Options, is_shared: bool) -> Result<Meeting, PlanError> {

@@ -99,7 +99,7 @@ fn every_rank_has_its_gpu() {
 #[test]
 fn errors_are_torchruns() {
     type Change = fn(&mut Options);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (|o| o.json = true, "ValueError: --json is a form of --dry-run"),
         (|o| o.max_restarts = -1, "AssertionError: max_restarts must be >= 0"),
         (|o| o.shutdown_timeout = Some(-2), "ValueError: shutdown_timeout must be non-negative, got -2"),
@@ -111,6 +111,10 @@ fn errors_are_torchruns() {
         (
             |o| (o.no_python, o.module) = (true, true),
             "ValueError: Don't use both the '--no-python' flag and the '--module' flag at the same time.",
+        ),
+        (
+            |o| (o.no_python, o.legacy_launch) = (true, true),
+            "ValueError: When using the '--no-python' flag, you must also set the '--use-env' flag.",
         ),
         (
             |o| (o.virtual_local_rank, o.nproc_per_node) = (true, "2".into()),

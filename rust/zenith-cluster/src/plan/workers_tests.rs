@@ -48,6 +48,15 @@ fn scripts_modules_and_programs_have_their_commands() {
         ["p$local_rank", "1"],
         "the program's own name is not a template"
     );
+    let legacy = |o: &mut Options| (o.legacy_launch, o.training_script_args) = (true, vec!["-x".into()]);
+    assert_eq!(command(legacy), ["/py", "-u", "s.py", "--local-rank=1", "-x"], "T-58");
+    assert_eq!(
+        command(|o| {
+            legacy(o);
+            o.use_env = true;
+        }),
+        ["/py", "-u", "s.py", "-x"]
+    );
 }
 
 #[test]

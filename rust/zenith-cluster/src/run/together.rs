@@ -4,13 +4,14 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::{FAILED, Launch, described, say, stopped};
+use super::{FAILED, Launch, described, say};
 use crate::command_line::StoreOwner;
 use crate::folders;
 use crate::gang::{Outcome, Pause};
 use crate::observe::Event;
 use crate::plan::{self, Attempt, Group, Nodes};
 use crate::rendezvous::{Agent, Decision, News, Report, Start, Verdict, bind_literally};
+use crate::report::RunOutcome;
 use crate::store::{Doorkeeper, StoreServer};
 use crate::worker::{Exit, Worker};
 
@@ -49,7 +50,7 @@ impl Launch {
         }
         Ok(match left? {
             Leaving::Told(code) => code,
-            Leaving::Signal(signal) => stopped(signal),
+            Leaving::Signal(signal) => self.stopped(signal),
             Leaving::Stuck(_) => FAILED,
         })
     }
@@ -93,9 +94,12 @@ impl Launch {
                 Decision::Stop { generation, .. } => agent.report(&Report::Clean { generation }),
                 Decision::End(Verdict::Succeeded) => return Ok(Leaving::Told(0)),
                 Decision::End(Verdict::Failed(why)) => {
+                    let Some(Failed { attempt, workers, exits }) = failed else {
+                        self.caller.tell(&RunOutcome::ended_by_others(&why), &format!("zenith-run: {why}\n"));
+                        return Ok(Leaving::Told(FAILED));
+                    };
                     say(&why);
-                    let code = failed.map(|Failed { attempt, workers, exits }| self.failed(&attempt, &workers, &exits));
-                    return Ok(Leaving::Told(code.unwrap_or(FAILED)));
+                    return Ok(Leaving::Told(self.failed(&attempt, &workers, &exits)));
                 }
             }
         }
