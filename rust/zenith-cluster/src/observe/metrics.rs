@@ -79,6 +79,9 @@ impl Metrics {
             Event::Start { .. }
             | Event::RendezvousDecided { .. }
             | Event::Outlived { .. }
+            | Event::Removed { .. }
+            | Event::Warm { .. }
+            | Event::Cold { .. }
             | Event::RankEnded { .. } => {}
             Event::RendezvousJoined { .. } => self.phase = Phase::Rendezvous,
             Event::Spawn { .. } => {
