@@ -25,7 +25,7 @@ use segments::Segments;
 use super::tree;
 
 /// How long a signal is put off to see what its receivers hold. Only where there are files that they may hold.
-const LOOK_MAX: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_millis(100);
 
 /// What has been removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
