@@ -160,6 +160,48 @@ def test_a_rank_that_hangs_tells_where(run: Run, tmp_path: Path, how: str) -> No
     assert json.loads(log(tmp_path, "error.json"))["message"]["message"].startswith("hang: ")
 
 
+def test_a_py_spy_that_hangs_dies_with_the_launcher(zenith_run: str, tmp_path: Path) -> None:
+    spy = tmp_path / "py-spy"
+    spy.write_text("#!/bin/sh\necho $$ > spy.pid\nexec sleep 1000\n")
+    spy.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = [
+        zenith_run,
+        "--log-dir=logs",
+        "--hang-timeout=1",
+        "-r",
+        "1",
+        "--no-python",
+        "bash",
+        "-c",
+        "echo; exec sleep 1000",
+    ]
+    launcher = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: (tmp_path / "spy.pid").exists() and (tmp_path / "spy.pid").read_text() != "")
+        process = int((tmp_path / "spy.pid").read_text())
+        os.kill(process, 0)
+    finally:
+        launcher.kill()
+        launcher.wait(SECONDS)
+    wait_for(lambda: has_ended(process))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def has_ended(process: int) -> bool:
+    """Whether it is gone, or waits for whoever took it over to look."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
+    except OSError:
+        return True
+
+
 def test_a_rank_without_a_handler_is_not_ended_by_the_signal(run: Run, tmp_path: Path) -> None:
     """It has given its signal to somebody else since."""
     do = """

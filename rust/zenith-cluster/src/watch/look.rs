@@ -79,6 +79,11 @@ pub(super) fn catches(status_text: &str, signal: i32) -> bool {
     (1..=64).contains(&signal) && caught >> (signal - 1) & 1 == 1
 }
 
+/// Whether it was stopped by a signal, or by whoever traces it.
+pub(super) fn is_stopped(status: &str) -> bool {
+    self::status(status, "State").is_some_and(|state| state.starts_with('T'))
+}
+
 pub(super) fn sleep(pid: i32) -> Option<Sleep> {
     parse_sleep(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }

@@ -1,11 +1,13 @@
 //! Looks after the ranks of an attempt: whether they make progress (`--hang-timeout`), whether one is stuck in the kernel (TW-5).
 //!
-//! `hang` and `uninterruptible` decide, without a clock; `look` reads files and /proc for them; `stacks` saves where ranks stand.
+//! `hang` and `uninterruptible` decide, without a clock; `look` reads files and /proc for them; `stacks` saves where ranks stand, with
+//! the help of `py_spy`.
 //! Threads of their own do all of this, because a file system that does not answer would hold up whoever asks it; the launcher
 //! hears by a bell (`Attended`), and then does what it does after a failure.
 
 mod hang;
 mod look;
+mod py_spy;
 mod stacks;
 mod uninterruptible;
 
@@ -94,7 +96,7 @@ impl Watch {
             observer: observer.clone(),
             traces: workers.iter().map(traces).collect(),
             folder: attempt.folder.clone(),
-            py_spy: stacks::py_spy(interpreter, settings.environment.get("PATH")),
+            py_spy: py_spy::find(interpreter, settings.environment.get("PATH")),
         };
         let ranks = workers.len();
         let hang =

@@ -3,20 +3,17 @@
 //! STACKS-1: a signal goes only to a process of the rank that says it registered a handler, and of which the kernel says that it
 //! has one. Everything here has an end: what does not answer is left out, with a line that says so.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::look;
+use super::py_spy::Asked;
 use crate::observe::Running;
 
 const THREADS_MAX: usize = 512;
@@ -37,21 +34,6 @@ pub(super) struct Subject {
     pub(super) running: Running,
     pub(super) heartbeat: Option<PathBuf>,
     pub(super) file: PathBuf,
-}
-
-/// `py-spy` beside the interpreter, else in `PATH`.
-pub(super) fn py_spy(interpreter: Option<&OsStr>, path: Option<&OsStr>) -> Option<PathBuf> {
-    let beside = interpreter.and_then(|program| Path::new(program).parent()).filter(|folder| folder.is_absolute());
-    let named = path
-        .unwrap_or_default()
-        .as_bytes()
-        .split(|byte| *byte == b':')
-        .map(|folder| Path::new(OsStr::from_bytes(folder)));
-    let folders = beside.into_iter().chain(named.filter(|folder| folder.is_absolute()));
-    let is_program = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    folders.map(|folder| folder.join("py-spy")).find(is_program)
 }
 
 /// Writes the files; those that could be written come back. Ends early when `finish` can be read.
@@ -114,8 +96,7 @@ fn ask_py_spy(program: &Path, open: &[(&Subject, File)], finish: BorrowedFd<'_>)
     let end = Instant::now() + PY_SPY_PATIENCE;
     let mut shown = Vec::with_capacity(open.len());
     for group in open.chunks(PY_SPY_TOGETHER) {
-        let asked: Vec<io::Result<Asked>> =
-            group.iter().map(|(subject, file)| Asked::new(program, subject, file)).collect();
+        let asked: Vec<io::Result<Asked>> = group.iter().map(|(subject, file)| asked(program, subject, file)).collect();
         for (asked, (subject, mut file)) in asked.into_iter().zip(group.iter().map(|(subject, file)| (subject, file))) {
             let is_over = match asked {
                 Ok(asked) => asked.wait(end, finish),
@@ -134,41 +115,12 @@ fn ask_py_spy(program: &Path, open: &[(&Subject, File)], finish: BorrowedFd<'_>)
     shown
 }
 
-/// A py-spy that is at work. The launcher reaps whatever ends, so that only a pidfd tells of its end.
-struct Asked(Option<OwnedFd>);
-
-impl Asked {
-    fn new(program: &Path, subject: &Subject, mut file: &File) -> io::Result<Self> {
-        // What has registered itself is Python; the rank's first process may be a shell.
-        let registered = subject.heartbeat.as_deref().and_then(look::registered).map(|known| known.pid);
-        let pid = registered.filter(|pid| look::is_within(*pid, subject.running.pid)).unwrap_or(subject.running.pid);
-        writeln!(file, "\n-- Python, by py-spy")?;
-        let mut command = Command::new(program);
-        command.args(["dump", "--pid", &pid.to_string()]);
-        if is_stopped(&read(&format!("/proc/{pid}/status"))) {
-            // py-spy stops what it looks at, and fails where somebody else has.
-            command.arg("--nonblocking");
-        }
-        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?).spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let process = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-        // Reaped meanwhile, its number may be another's.
-        let is_ours = look::is_within(child.id() as i32, std::process::id() as i32);
-        Ok(Self(process.filter(|_| is_ours)))
-    }
-
-    /// Whether it has ended; it does not go on behind that.
-    fn wait(&self, end: Instant, finish: BorrowedFd<'_>) -> bool {
-        let Some(process) = &self.0 else { return true };
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
-        let mut awaited = [PollFd::new(process, PollFlags::IN), PollFd::from_borrowed_fd(finish, PollFlags::IN)];
-        let _ = rustix::io::retry_on_intr(|| poll(&mut awaited, left.as_ref()));
-        let has_ended = !awaited[0].revents().is_empty();
-        if !has_ended {
-            let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
-        }
-        has_ended
-    }
+fn asked(program: &Path, subject: &Subject, mut file: &File) -> io::Result<Asked> {
+    // What has registered itself is Python; the rank's first process may be a shell.
+    let registered = subject.heartbeat.as_deref().and_then(look::registered).map(|known| known.pid);
+    let pid = registered.filter(|pid| look::is_within(*pid, subject.running.pid)).unwrap_or(subject.running.pid);
+    writeln!(file, "\n-- Python, by py-spy")?;
+    Asked::new(program, pid, file)
 }
 
 /// The signal that makes a rank write its Python stacks, to those that can take it.
@@ -223,24 +175,23 @@ fn ask(subject: &Subject) -> Result<PathBuf, String> {
     let mut stacks = heartbeat.as_os_str().to_owned();
     stacks.push(".stacks");
     rustix::process::pidfd_send_signal(process.as_fd(), signal).map_err(gone)?;
-    if is_stopped(&status) {
+    if look::is_stopped(&status) {
         // Stopped, it would not take it. It is about to be ended.
         let _ = rustix::process::pidfd_send_signal(process.as_fd(), Signal::CONT);
     }
     Ok(stacks.into())
 }
 
-fn is_stopped(status: &str) -> bool {
-    look::status(status, "State").is_some_and(|state| state.starts_with('T'))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
 
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
+    use crate::watch::py_spy;
 
     /// A folder with a file of stacks for `pid`, and a heartbeat with this in it.
     fn saved(pid: i32, heartbeat: &str, py_spy: Option<&Path>) -> String {
@@ -300,14 +251,14 @@ mod tests {
     fn py_spy_is_asked_and_found_beside_the_interpreter() {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("py-spy");
-        assert_eq!(py_spy(Some(folder.path().join("python3").as_os_str()), None), None);
+        assert_eq!(py_spy::find(Some(folder.path().join("python3").as_os_str()), None), None);
         // Written by another process: a child that is forked meanwhile would hold a file of ours open, and none is run that is written to.
         let write = format!("printf '#!/bin/sh\\necho \"Thread 1 (idle): $*\"\\n' > {}", program.display());
         assert!(Command::new("sh").args(["-c", &write]).status().expect("a shell").success());
-        assert_eq!(py_spy(None, Some(folder.path().as_os_str())), None, "it cannot be run");
+        assert_eq!(py_spy::find(None, Some(folder.path().as_os_str())), None, "it cannot be run");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
-        assert_eq!(py_spy(None, Some(folder.path().as_os_str())), Some(program.clone()));
-        assert_eq!(py_spy(Some(folder.path().join("python3").as_os_str()), None), Some(program.clone()));
+        assert_eq!(py_spy::find(None, Some(folder.path().as_os_str())), Some(program.clone()));
+        assert_eq!(py_spy::find(Some(folder.path().join("python3").as_os_str()), None), Some(program.clone()));
         let own = std::process::id() as i32;
         let text = saved(own, "", Some(&program));
         assert!(text.contains(&format!("-- Python, by py-spy\nThread 1 (idle): dump --pid {own}\n")), "{text}");
