@@ -65,10 +65,10 @@ def network() -> Iterator[Network]:
         ip("link", "del", f"{name}b")
 
 
-def test_a_node_that_is_cut_off_is_left_behind_and_taken_in_again(
-    zenith_run: str, network: Network, tmp_path: Path
-) -> None:
-    nodes = []
+@pytest.fixture
+def nodes(zenith_run: str, network: Network, tmp_path: Path) -> Iterator[list[Node]]:
+    """A node in each namespace; the first is the host."""
+    nodes: list[Node] = []
     try:
         for place in range(COUNT):
             folder = tmp_path / str(place)
@@ -87,19 +87,38 @@ def test_a_node_that_is_cut_off_is_left_behind_and_taken_in_again(
             time.sleep(0.1)
         for node in nodes:
             node.waits_for(" WORLD_SIZE=6", 2)
-        network.cut(2)
-        began = time.monotonic()
-        for node in nodes[:2]:
-            node.waits_for(" WORLD_SIZE=4", 2)
-        assert time.monotonic() - began < 4.5, "TW-14"
-        assert "no heartbeat for 1.5 s" in nodes[0].stderr
-        check_ranks(nodes[:2], 2, restarts="1")
-        nodes[2].waits_for("the rendezvous' host was silent for 1.5 s")
-        network.heal(2)
-        for node in nodes:
-            node.waits_for(" WORLD_SIZE=6", 4)
-        check_ranks(nodes, 2, restarts="1")
-        assert "secret_file" in nodes[0].stderr, "whoever reaches the port can take part, and that is said"
+        yield nodes
     finally:
         for node in nodes:
             node.kill()
+
+
+def test_a_node_that_is_cut_off_is_left_behind_and_taken_in_again(network: Network, nodes: list[Node]) -> None:
+    network.cut(2)
+    began = time.monotonic()
+    for node in nodes[:2]:
+        node.waits_for(" WORLD_SIZE=4", 2)
+    assert time.monotonic() - began < 4.5, "TW-14"
+    assert "no heartbeat for 1.5 s" in nodes[0].stderr
+    check_ranks(nodes[:2], 2, restarts="1")
+    nodes[2].waits_for("the rendezvous' host was silent for 1.5 s")
+    network.heal(2)
+    for node in nodes:
+        node.waits_for(" WORLD_SIZE=6", 4)
+    check_ranks(nodes, 2, restarts="1")
+    assert "secret_file" in nodes[0].stderr, "whoever reaches the port can take part, and that is said"
+
+
+def test_a_host_that_is_cut_off_is_replaced_and_follows_when_it_comes_back(network: Network, nodes: list[Node]) -> None:
+    network.cut(0)
+    for node in nodes[1:]:
+        node.waits_for(" WORLD_SIZE=4", 2)
+    ranks = check_ranks(nodes[1:], 2, restarts="1")
+    assert ranks[0]["MASTER_ADDR"] == network.address(1), "TW-8"
+    nodes[0].waits_for("the host has lost too many nodes at once to go on")
+    assert len(nodes[0].ranks()) == 2, "F-46: the side of one stands still"
+    network.heal(0)
+    for node in nodes:
+        node.waits_for(" WORLD_SIZE=6", 4)
+    ranks = check_ranks([nodes[1], nodes[2], nodes[0]], 2, restarts="1")
+    assert ranks[0]["MASTER_ADDR"] == network.address(1)

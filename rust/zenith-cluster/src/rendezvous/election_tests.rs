@@ -124,7 +124,8 @@ impl World {
         (machine.round, machine.candidacy) = (0, None);
         let launcher = machine.standing.launcher.clone();
         let promised = machine.standing.promised();
-        let join = Join { launcher, facts, door: Some(door(node).port), was: machine.was, promised };
+        let join =
+            Join { launcher, facts, door: Some(door(node).port), door_address: None, was: machine.was, promised };
         self.event(host, Event::Joined { node: connection, join, address: door(node).address });
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Join {
     pub(super) facts: Facts,
     /// The port at which it answers other nodes.
     pub(super) door: Option<u16>,
+    /// And the address there, if it listens at one of the endpoints: it may have others.
+    pub(super) door_address: Option<String>,
     /// Its group rank in the last attempt of this run that it took part in.
     pub(super) was: Option<u32>,
     /// The highest term that it has promised anything for.

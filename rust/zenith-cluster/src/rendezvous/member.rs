@@ -35,6 +35,8 @@ pub(super) struct Member {
     facts: Facts,
     /// Where this node answers others, as it gets there itself.
     door: Option<SocketAddr>,
+    /// If that is one of the endpoints.
+    door_address: Option<String>,
     endpoints: Vec<Door>,
     terms: Terms,
     /// The host that was followed last.
@@ -65,6 +67,7 @@ impl Member {
         terms: Terms,
     ) -> Self {
         let launcher = office.standing().launcher.clone();
+        let door_address = caller.own.as_ref().map(|(own, _)| own.address.clone());
         Self {
             shared,
             office,
@@ -72,6 +75,7 @@ impl Member {
             launcher,
             facts,
             door,
+            door_address,
             endpoints,
             terms,
             host: None,
@@ -240,7 +244,8 @@ impl Member {
     fn request(&self) -> Request {
         let promised = self.office.standing().promised();
         let (launcher, facts) = (self.launcher.clone(), self.facts.clone());
-        Request::Join(Join { launcher, facts, door: self.door.map(|door| door.port()), was: self.was, promised })
+        let (door, door_address) = (self.door.map(|door| door.port()), self.door_address.clone());
+        Request::Join(Join { launcher, facts, door, door_address, was: self.was, promised })
     }
 
     /// Asks for votes. With a quorum of them this node is the host, at the door that is given back.

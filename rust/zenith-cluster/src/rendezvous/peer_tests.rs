@@ -50,7 +50,7 @@ impl Line {
     fn greeting(&self) -> Vec<u8> {
         let facts =
             Facts { name: "n".into(), address: None, topology: None, node_rank: 0, local_ranks: 1, nodes: (1, 1) };
-        let join = Join { launcher: "l".into(), facts, door: None, was: None, promised: 0 };
+        let join = Join { launcher: "l".into(), facts, door: None, door_address: None, was: None, promised: 0 };
         let hello = Seal::default().frame(&self.run.hello());
         [MAGIC.to_vec(), hello, Seal::default().frame(&Request::Join(join))].concat()
     }

@@ -8,10 +8,15 @@ use super::handshake::Join;
 use super::messages::{Decision, Facts, Order, Progress, Report, Start, Verdict};
 use super::places::{self, Newcomer};
 use super::terms::{Call, Terms, beat};
-use super::view::{Door, Electorate, Stamp, VOTERS_MAX, View, Voter};
+use super::view::{Door, Electorate, View};
 use crate::backoff::Backoff;
 
 const NAMES_SHOWN: usize = 8;
+
+#[path = "mandate.rs"]
+mod mandate;
+
+use mandate::Mandate;
 
 /// A connection to a node. A node that comes back is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,37 +77,12 @@ pub(super) struct State {
     next_beat: Instant,
 }
 
-/// On whose consent this host's decisions rest.
-#[derive(Debug)]
-struct Mandate {
-    term: u64,
-    serial: u64,
-    /// A quorum of each has to accept the next view; none for the first host.
-    bases: Vec<Electorate>,
-    /// They have left by themselves, so they will never vote for another.
-    left: BTreeSet<String>,
-    /// Since the election, until they have come: who has voted for this host, and may still be stopping its ranks.
-    awaited: BTreeSet<String>,
-    /// Whether it has had a quorum with it since the election.
-    is_established: bool,
-    /// The view that is not in force yet.
-    proposal: Option<Proposal>,
-}
-
-#[derive(Debug)]
-struct Proposal {
-    electorate: Electorate,
-    /// Who has not accepted it.
-    waits_for: BTreeSet<Node>,
-    accepted: BTreeSet<String>,
-}
-
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) facts: Facts,
     pub(super) address: String,
     launcher: String,
-    door: Option<u16>,
+    door: Option<Door>,
     heard: Instant,
 }
 
@@ -129,13 +109,6 @@ enum Phase {
         not_before: Instant,
     },
     Over,
-}
-
-impl Mandate {
-    fn new(term: u64, bases: Vec<Electorate>, awaited: BTreeSet<String>) -> Self {
-        let left = BTreeSet::new();
-        Self { term, serial: 0, bases, left, awaited, is_established: false, proposal: None }
-    }
 }
 
 impl State {
@@ -239,7 +212,7 @@ impl State {
     }
 
     fn on_join(&mut self, node: Node, join: Join, address: String, now: Instant, out: &mut Vec<Command>) {
-        let Join { launcher, mut facts, door, was, promised } = join;
+        let Join { launcher, mut facts, door, door_address, was, promised } = join;
         facts.name = shown(&facts.name);
         if let Some(why) = objection(self, &facts, &address) {
             out.push(Command::Send(node, Order::Refused(why)));
@@ -264,6 +237,8 @@ impl State {
         }
         // It knows that its connection has ended before this host does.
         let before = self.members.iter().find(|(_, member)| member.launcher == launcher).map(|(&before, _)| before);
+        let door_address = door_address.map_or_else(|| address.clone(), |address| shown(&address));
+        let door = door.map(|port| Door { address: door_address, port });
         self.members.insert(node, Member { facts, address, launcher, door, heard: now });
         if let Some(before) = before {
             self.lose(before, "it joins anew", now, out);
@@ -483,131 +458,6 @@ impl State {
             let open = Decision::Open { generation: self.generation, address: member.address.clone() };
             out.push(Command::Send(first, Order::Decided(open)));
         }
-    }
-
-    /// Asks all voters, old and new, to go on from those that are here now (ELECT-4).
-    fn propose(&mut self, out: &mut Vec<Command>) {
-        self.mandate.serial += 1;
-        let electorate = self.electorate();
-        let is_beginning = matches!(self.phase, Phase::Opening { .. });
-        let view = View {
-            stamp: Stamp { term: self.mandate.term, serial: self.mandate.serial },
-            electorate: electorate.clone(),
-            bases: self.mandate.bases.clone(),
-            generation: self.generation,
-            nodes: u32::try_from(self.places.len()).unwrap_or(u32::MAX),
-            attempts: self.attempts + u32::from(is_beginning),
-            restarts: self.restarts,
-        };
-        let mut waits_for = BTreeSet::new();
-        for (&node, member) in &self.members {
-            out.push(Command::Send(node, Order::View(view.clone())));
-            let is_voter = |electorate: &Electorate| electorate.has(&member.launcher);
-            if is_voter(&electorate) || self.mandate.bases.iter().any(is_voter) {
-                waits_for.insert(node);
-            }
-        }
-        self.mandate.proposal = Some(Proposal { electorate, waits_for, accepted: BTreeSet::new() });
-    }
-
-    /// Those with a place first, then spares; this host among them in any case.
-    fn electorate(&self) -> Electorate {
-        let places = self.places.iter().flatten();
-        let placed: BTreeSet<&Node> = places.clone().collect();
-        let spares = self.members.keys().filter(|node| !placed.contains(node));
-        let voter = |node: &Node| {
-            let member = self.members.get(node)?;
-            let door = Door { address: member.address.clone(), port: member.door? };
-            Some(Voter { launcher: member.launcher.clone(), name: member.facts.name.clone(), door })
-        };
-        let mut voters: Vec<Voter> = places.chain(spares).filter_map(voter).collect();
-        if let Some(own) = voters.iter().skip(VOTERS_MAX).position(|voter| voter.launcher == self.own) {
-            voters.swap(VOTERS_MAX - 1, VOTERS_MAX + own);
-        }
-        voters.truncate(VOTERS_MAX);
-        Electorate { voters, host: self.own.clone() }
-    }
-
-    fn on_accepted(&mut self, node: Node, out: &mut Vec<Command>) {
-        let Mandate { proposal: Some(proposal), bases, left, .. } = &mut self.mandate else { return };
-        let Some(member) = self.members.get(&node) else { return };
-        proposal.waits_for.remove(&node);
-        proposal.accepted.insert(member.launcher.clone());
-        // Who has joined since the proposal is here and has not accepted it.
-        let consenting: BTreeSet<String> = proposal.accepted.union(left).cloned().collect();
-        if !proposal.waits_for.is_empty() || !bases.iter().all(|base| base.is_quorum(&consenting)) {
-            return;
-        }
-        if let Some(Proposal { electorate, .. }) = self.mandate.proposal.take() {
-            self.mandate.left.retain(|launcher| electorate.has(launcher));
-            self.mandate.bases = vec![electorate];
-            let stamp = Stamp { term: self.mandate.term, serial: self.mandate.serial };
-            for &node in self.members.keys() {
-                out.push(Command::Send(node, Order::InForce(stamp)));
-            }
-        }
-        self.start(out);
-    }
-
-    /// Once a second, so that votes follow who is here: spares that came later, and those that were lost.
-    fn renew(&mut self, out: &mut Vec<Command>) {
-        let is_new = match (&self.mandate.proposal, self.mandate.bases.as_slice()) {
-            (_, []) => false,
-            (Some(proposal), _) => !self.electorate().is_of_the_same(&proposal.electorate),
-            (None, [base]) => !self.electorate().is_of_the_same(base),
-            (None, _) => true,
-        };
-        let may = self.mandate.is_established && self.has_quorum();
-        if is_new && may && !matches!(self.phase, Phase::Opening { .. } | Phase::Over) {
-            self.propose(out);
-        }
-    }
-
-    /// Who is here, or has left in a way that leaves no doubt.
-    fn present(&self) -> BTreeSet<String> {
-        let here = self.members.values().map(|member| member.launcher.clone());
-        here.chain(self.mandate.left.iter().cloned()).collect()
-    }
-
-    fn has_quorum(&self) -> bool {
-        let present = self.present();
-        self.mandate.bases.iter().all(|base| base.is_quorum(&present))
-    }
-
-    /// A host without a quorum is none: those that it cannot hear may have elected another (ELECT-1).
-    fn keep_mandate(&mut self, now: Instant, out: &mut Vec<Command>) {
-        if self.is_over() {
-            return;
-        }
-        let has_quorum = self.has_quorum();
-        let is_early = match &self.phase {
-            Phase::Gathering { not_before, .. } => !self.mandate.is_established && now < *not_before,
-            _ => false,
-        };
-        if has_quorum || is_early {
-            self.mandate.is_established |= has_quorum;
-            return;
-        }
-        let present = self.present();
-        let lost = self.mandate.bases.iter().flat_map(|base| &base.voters);
-        let lost: BTreeSet<&str> =
-            lost.filter(|voter| !present.contains(&voter.launcher)).map(|voter| voter.name.as_str()).collect();
-        let names: Vec<&str> = lost.iter().copied().take(NAMES_SHOWN).collect();
-        let why = format!(
-            "the host has lost too many nodes at once to go on ({}): they may have gone on without it",
-            names.join(", ")
-        );
-        self.step_down(&why, self.mandate.term, out);
-    }
-
-    fn step_down(&mut self, why: &str, seen: u64, out: &mut Vec<Command>) {
-        for &node in self.members.keys() {
-            out.push(Command::Send(node, Order::Dismissed(why.into())));
-            out.push(Command::Close(node));
-        }
-        out.push(Command::StepDown { why: why.into(), seen });
-        self.members.clear();
-        self.phase = Phase::Over;
     }
 
     fn by_node_rank(&self) -> Vec<Node> {

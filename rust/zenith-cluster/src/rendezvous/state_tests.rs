@@ -64,7 +64,7 @@ impl World {
             local_ranks: u32::try_from(node.0).expect("few") + 1,
             nodes: self.bounds,
         };
-        let join = Join { launcher: node.0.to_string(), facts, door: None, was: None, promised: 0 };
+        let join = Join { launcher: node.0.to_string(), facts, door: None, door_address: None, was: None, promised: 0 };
         self.event(Event::Joined { node, join, address: address.into() });
         node
     }
