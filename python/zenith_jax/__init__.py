@@ -1,27 +1,28 @@
-"""Zenith for JAX: batches that are `jax.Array`s, on the devices. Importing it touches no backend."""
+"""Zenith for JAX. Importing it touches no backend and registers nothing; what is named here is imported when it is asked for."""
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zenith_jax.loader import DataLoader
+    from zenith_jax.loader import DataLoader as DataLoader
 
-_HOMES = {"DataLoader": "zenith_jax.loader"}
-"""Where each public name is; imported when it is first used."""
+if sys.version_info < (3, 11):
+    raise ImportError(f"zenith_jax needs Python 3.11 or newer, as JAX does; this is {sys.version.split()[0]}")
 
-__all__ = ["DataLoader"]
+_MODULES = {
+    "DataLoader": "zenith_jax.loader",
+}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_MODULES})
