@@ -48,7 +48,10 @@ impl Normalization {
     /// Writes the pictures of `height` × `width` pixels in `levels` to `output`, which has room for exactly as many values.
     pub fn apply(&self, levels: &[u8], [height, width]: [usize; 2], output: &mut [u8]) -> Result<()> {
         let (row, picture) = (width * self.channels, height * width * self.channels);
-        if levels.len().checked_mul(self.width) != Some(output.len()) || picture == 0 || levels.len() % picture != 0 {
+        if levels.len().checked_mul(self.width) != Some(output.len())
+            || picture == 0
+            || !levels.len().is_multiple_of(picture)
+        {
             let (held, room) = (levels.len(), output.len());
             let message = format!("normalize: {held} levels of pictures of {picture} do not fill {room} bytes");
             return Err(Error::internal(message));

@@ -138,27 +138,16 @@ fn narrower(dtype: DType) -> DType {
 /// Copies values; the error is the first that does not fit.
 fn narrow(field: &FieldLayout, from: &[u8], into: &mut [u8]) -> std::result::Result<(), String> {
     match (field.source, field.dtype) {
-        (DType::I64, DType::I32) => convert(
-            from,
-            into,
-            |bytes| i64::from_ne_bytes(bytes),
-            |value| i32::try_from(value).ok().map(i32::to_ne_bytes),
-        ),
-        (DType::U64, DType::U32) => convert(
-            from,
-            into,
-            |bytes| u64::from_ne_bytes(bytes),
-            |value| u32::try_from(value).ok().map(u32::to_ne_bytes),
-        ),
-        (DType::F64, DType::F32) => convert(
-            from,
-            into,
-            |bytes| f64::from_ne_bytes(bytes),
-            |value| {
-                let short = value as f32;
-                (short.is_finite() || !value.is_finite()).then_some(short.to_ne_bytes())
-            },
-        ),
+        (DType::I64, DType::I32) => {
+            convert(from, into, i64::from_ne_bytes, |value| i32::try_from(value).ok().map(i32::to_ne_bytes))
+        }
+        (DType::U64, DType::U32) => {
+            convert(from, into, u64::from_ne_bytes, |value| u32::try_from(value).ok().map(u32::to_ne_bytes))
+        }
+        (DType::F64, DType::F32) => convert(from, into, f64::from_ne_bytes, |value| {
+            let short = value as f32;
+            (short.is_finite() || !value.is_finite()).then_some(short.to_ne_bytes())
+        }),
         _ => {
             into.copy_from_slice(from);
             Ok(())
