@@ -58,6 +58,7 @@ fn count(ended: &Ended, text: &str) -> usize {
 }
 
 fn cold(script: &str, torch: &str, options: &[&str]) -> String {
+    println!("with {torch}");
     let program = Program::new(script, torch);
     let mut gang = program.start(&[&["warm=torch"], options].concat(), 1);
     let line = gang.wait_for("no warm start");

@@ -37,7 +37,7 @@ pub(in crate::gang) fn template(workers: &[Worker], modules: &[String]) -> Optio
     let devices = variable(first, DEVICES);
     let is_one = workers.iter().all(|worker| variable(worker, DEVICES) == devices);
     let left_out: Vec<&str> = OF_RANKS.into_iter().chain((!is_one).then_some(DEVICES)).collect();
-    let code = TEMPLATE.replace("@OF_RANKS@", &left_out.join(" "));
+    let code = TEMPLATE.replace("@OF_RANKS@", &left_out.join("\", \""));
     let own = ["-u".into(), "-c".into(), ENTER.into(), first.program.clone(), code.into(), modules.join(",").into()];
     // Libraries count their CPUs when they are loaded. Ranks with CPUs of their own have OMP_NUM_THREADS instead.
     let binding = first.binding.clone().filter(|_| workers.iter().all(|worker| worker.binding == first.binding));

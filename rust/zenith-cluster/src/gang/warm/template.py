@@ -15,7 +15,7 @@ import time
 
 # The name that the kernel has for a template that can be forked.
 NAME = "zenith-template"
-# What differs from rank to rank, and so cannot be known here. Filled in by the launcher.
+# What differs from rank to rank, and so cannot be known here. The launcher puts the names in the place of this one.
 OF_RANKS = frozenset(["@OF_RANKS@"])
 OWN_MODULES = ("ctypes", "io", "json", "random", "socket")
 PR_SET_PDEATHSIG = 1
