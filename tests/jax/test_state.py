@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,22 @@ def test_states_count_what_was_handed_out(dataset: zenith.Dataset) -> None:
     assert (rest.state_dict()["epoch"], rest.state_dict()["position"]) == (1, 0)
     rest.load_state_dict({})
     assert ids(rest) == whole
+
+
+def test_a_loader_is_pickled_as_its_description_and_its_place(dataset: zenith.Dataset) -> None:
+    loader = loader_of(dataset, 100, None)
+    whole = ids(loader)
+    loader.load_state_dict({})
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+    state = loader.state_dict()
+    with pytest.raises(NotImplementedError, match="cannot be pickled"):
+        pickle.dumps(batches)
+    copy = pickle.loads(pickle.dumps(loader))
+    assert ids(copy) == whole
+    copy.load_state_dict(state)
+    assert ids(copy) == whole[3:]
 
 
 def test_a_state_of_something_else_is_refused(dataset: zenith.Dataset, tokens_file: Path) -> None:
