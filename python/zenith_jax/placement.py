@@ -78,7 +78,7 @@ def sharding_of(shardings: Shardings, name: str, device: Any) -> Sharding:
 def rows_only(sharding: Sharding) -> Sharding:
     """The sharding of an array that has rows and nothing else."""
     if isinstance(sharding, NamedSharding) and len(sharding.spec) > 1:
-        return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))  # type: ignore[no-untyped-call]
+        return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))
     return sharding
 
 

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use crate::worker::{Output, Worker};
 
 /// Variables that differ from rank to rank or from attempt to attempt. A template has none of them.
-const OF_RANKS: [&str; 12] = [
+const OF_RANKS: [&str; 13] = [
     "RANK",
     "LOCAL_RANK",
     "GROUP_RANK",
@@ -19,6 +19,7 @@ const OF_RANKS: [&str; 12] = [
     "TORCHELASTIC_RESTART_COUNT",
     "TORCHELASTIC_ERROR_FILE",
     "JAX_COORDINATOR_ADDRESS",
+    "ZENITH_HEARTBEAT_FILE",
 ];
 /// It may be one rank's alone. Read when a device is first used, which no template has done.
 const DEVICES: &str = "CUDA_VISIBLE_DEVICES";
