@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zenith
 from zenith import _engine, exits
@@ -16,6 +16,9 @@ from zenith_jax.epochs import Epochs
 from zenith_jax.iterator import LoaderIterator
 from zenith_jax.placement import Shardings
 from zenith_jax.python_epochs import PythonEpochs
+
+if TYPE_CHECKING:
+    from zenith_jax.feed import Feed
 
 _OF_THE_ENGINE = (
     *("mask", "dtypes", "prefetch_bytes", "lanes", "shuffle_bytes", "on_error", "max_bad_samples", "quarantine_path"),
@@ -143,6 +146,39 @@ class DataLoader:
         A loaded state of that epoch stays: programs that resume call this as those that begin do. One of another is dropped.
         """
         self._epochs.set_epoch(epoch)
+
+    def feed(self, *, window: int = 4, stall_timeout: float = 30.0) -> Feed:
+        """Its batches for compiled programs that ask by themselves (`next_batch`), from where the loader stands.
+
+        Batches are filled up with zeros at the end of an epoch, unless ``drop_last``. The feed goes its own way from here on: it has
+        a state of its own, which this loader loads.
+
+        Args:
+            window: batches that may be asked for again, and ahead.
+            stall_timeout: seconds after which a request fails that cannot be served.
+
+        Raises:
+            NotImplementedError: a Python dataset, ``dtypes``, shardings by field, or fields that a program cannot take.
+        """
+        # Here because programs are what needs the handlers, and most loaders are iterated.
+        from zenith_jax.feed import Feed
+
+        if isinstance(self._epochs, PythonEpochs) or self.dtypes or isinstance(self.sharding, Mapping):
+            raise NotImplementedError(
+                "a compiled program is fed from a Zenith dataset, with one sharding and the dataset's own types"
+            )
+        options = self.plain_options()
+        del options["tail"]
+        feed = Feed(
+            self.dataset,
+            self.batch_size,
+            sharding=self.sharding,
+            window=window,
+            stall_timeout=stall_timeout,
+            **options,
+        )
+        feed.load_state_dict(self.state_dict())
+        return feed
 
     @property
     def valid(self) -> int:

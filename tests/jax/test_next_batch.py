@@ -250,3 +250,29 @@ def test_arguments_are_checked(table: zenith.Dataset, feed: zenith_jax.Feed) -> 
     traced = jax.jit(lambda: zenith_jax.next_batch(feed, 0).valid).trace()
     with pytest.raises(NotImplementedError, match="next_batch runs on CPU only for now"):
         traced.lower(lowering_platforms=("cuda",))
+
+
+def test_a_loader_hands_its_epochs_to_a_program_from_where_it_stands(table: zenith.Dataset) -> None:
+    loader = zenith_jax.DataLoader(
+        table, BATCH, shuffle=True, seed=5, sharding=sharding(), drop_last=True, num_workers=1
+    )
+    loop = [np.asarray(batch["i"]) for batch in loader]
+    begun = zenith_jax.DataLoader(table, BATCH, shuffle=True, seed=5, sharding=sharding(), drop_last=True)
+    batches = iter(begun)
+    for expected in loop[:3]:
+        assert np.array_equal(np.asarray(next(batches)["i"]), expected)
+    with begun.feed() as feed:
+        assert len(feed) == len(loop) - 3
+        token, (batch, valid) = whole_epoch(feed, len(feed))(feed.token)
+        assert np.array_equal(np.asarray(batch["i"]), np.stack(loop[3:]))
+        assert (np.asarray(valid) == BATCH).all()
+        assert feed.state_dict(token)["epoch"] == 1
+
+
+def test_what_a_program_cannot_be_fed_is_refused(table: zenith.Dataset) -> None:
+    for loader in (
+        zenith_jax.DataLoader(table, BATCH, dtypes={"f": "bfloat16"}),
+        zenith_jax.DataLoader(list(range(40)), BATCH),
+    ):
+        with pytest.raises(NotImplementedError, match="Zenith dataset"):
+            loader.feed()
