@@ -2,8 +2,8 @@
 
     python -m examples.jax_scan
 
-The losses are those of a loop in Python, bit for bit, also where the program is killed in the midst of the epoch and goes on from the
-token of its last checkpoint.
+The losses are those of a loop in Python, bit for bit, also where the program is killed in the midst of the epoch and goes on from
+the token of its last checkpoint.
 """
 
 from __future__ import annotations

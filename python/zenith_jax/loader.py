@@ -150,8 +150,8 @@ class DataLoader:
     def feed(self, *, window: int = 4, stall_timeout: float = 30.0) -> Feed:
         """Its batches for compiled programs that ask by themselves (`next_batch`), from where the loader stands.
 
-        Batches are filled up with zeros at the end of an epoch, unless ``drop_last``. The feed goes its own way from here on: it has
-        a state of its own, which this loader loads.
+        Batches are filled up with zeros at the end of an epoch, unless ``drop_last``. The feed goes its own way from here on: it
+        has a state of its own, which this loader loads.
 
         Args:
             window: batches that may be asked for again, and ahead.
