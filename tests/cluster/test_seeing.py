@@ -70,7 +70,7 @@ def test_events_are_as_documented(run: Run, tmp_path: Path) -> None:
     seen = events(tmp_path)
     common = {"version", "time_s", "monotonic_s", "run_id", "node", "attempt", "event"}
     table = documented()
-    assert len(table) == 16, "the table was read"
+    assert len(table) == 19, "the table was read"
     for line in seen:
         assert set(line) == common | table[line["event"]], line
         assert line["version"] == 1

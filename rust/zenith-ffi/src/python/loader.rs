@@ -1,7 +1,7 @@
 //! `_engine.Loader` and `_engine.Epoch`: a configured loader, and one epoch of it that C++ pulls batches from by id.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -86,7 +86,8 @@ impl Loader {
                 position: AtomicU64::new(position),
             });
             let registration = Registration::new(Arc::clone(&source) as Arc<dyn BatchSource>);
-            Ok(Epoch { source: Some(source), registration: Some(registration), last_position: position })
+            let under_way = Mutex::new(Some(UnderWay { registration, source }));
+            Ok(Epoch { under_way, last_position: AtomicU64::new(position) })
         })
     }
 }
@@ -97,12 +98,24 @@ pub(super) fn end_lending(py: Python<'_>) {
     py.detach(tensors::end_lending);
 }
 
-/// One epoch under way.
-#[pyclass(module = "zenith._engine")]
+/// One epoch under way. Several threads may ask it, and one may close it meanwhile.
+#[pyclass(module = "zenith._engine", frozen)]
 pub(super) struct Epoch {
-    source: Option<Arc<EpochSource>>,
-    registration: Option<Registration>,
-    last_position: u64,
+    /// Locked for moments in which the interpreter is held, so that no fork meets it locked.
+    under_way: Mutex<Option<UnderWay>>,
+    last_position: AtomicU64,
+}
+
+/// Dropped in this order: first nobody finds it any more.
+struct UnderWay {
+    registration: Registration,
+    source: Arc<EpochSource>,
+}
+
+impl Epoch {
+    fn under_way(&self) -> MutexGuard<'_, Option<UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -110,46 +123,45 @@ impl Epoch {
     /// The number that `torch.ops.zenith.next_batch` takes; 0 once closed.
     #[getter]
     fn id(&self) -> u64 {
-        self.registration.as_ref().map_or(0, Registration::id)
+        self.under_way().as_ref().map_or(0, |under_way| under_way.registration.id())
     }
 
     /// Global position in samples after the batches handed out so far.
     #[getter]
     fn position(&self) -> u64 {
-        self.source.as_ref().map_or(self.last_position, |source| source.position.load(Ordering::Acquire))
+        match &*self.under_way() {
+            Some(under_way) => under_way.source.position.load(Ordering::Acquire),
+            None => self.last_position.load(Ordering::Acquire),
+        }
     }
 
     /// Counters so far, as JSON.
     fn stats(&self) -> String {
-        let snapshot = self.source.as_ref().map(|source| source.iter.stats()).unwrap_or_default();
+        let source = self.under_way().as_ref().map(|under_way| under_way.source.clone());
+        let snapshot = source.map(|source| source.iter.stats()).unwrap_or_default();
         serde_json::to_string(&snapshot).unwrap_or_default()
     }
 
     /// Stops the threads and makes the id stale. Tensors stay valid.
-    fn close(&mut self, py: Python<'_>) {
-        self.last_position = self.position();
-        let (source, registration) = (self.source.take(), self.registration.take());
-        py.detach(|| {
-            drop(registration);
-            drop(source);
-        });
+    fn close(&self, py: Python<'_>) {
+        let mut under_way = self.under_way();
+        if let Some(under_way) = &*under_way {
+            self.last_position.store(under_way.source.position.load(Ordering::Acquire), Ordering::Release);
+        }
+        let closed = under_way.take();
+        drop(under_way);
+        py.detach(|| drop(closed));
     }
 }
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        let (source, registration) = (self.source.take(), self.registration.take());
-        if source.is_none() && registration.is_none() {
+        let Some(under_way) = self.under_way().take() else {
             // Nothing to join: the interpreter, which may be ending, is left alone.
             return;
-        }
+        };
         // Joining decode threads takes milliseconds; other Python threads go on meanwhile.
-        Python::attach(|py| {
-            py.detach(|| {
-                drop(registration);
-                drop(source);
-            });
-        });
+        Python::attach(|py| py.detach(|| drop(under_way)));
     }
 }
 
