@@ -30,7 +30,9 @@ part "what the libraries import" .venv/bin/python scripts/audit_wheel.py python/
 # -rs lists what was skipped, and why. Many tests start processes of their own, so that a few at once fill the machine.
 part "Python" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=4 --dist loadfile --ignore=tests/jax "$@"
 # Apart, because other tests fork, and threads of JAX do not survive that.
-part "JAX" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=2 --dist loadfile tests/jax "$@"
+part "JAX, 8 devices" .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=2 --dist loadfile tests/jax "$@"
+part "JAX, 1 device" env ZENITH_JAX_DEVICES=1 .venv/bin/python -m pytest -q -rs -n auto --maxprocesses=2 --dist loadfile \
+    tests/jax/test_{bad_blocks,link,loader,next_batch,normalize,state,stops}.py "$@"
 
 echo
 echo "== summary"

@@ -56,6 +56,7 @@ def test_shapes_without_extents_or_without_elements() -> None:
 
 
 def test_memory_is_released_once_and_by_the_last_who_has_it() -> None:
+    gc.collect()  # What other tests left.
     before = _engine.leases()
     source, part, _ = part_of()
     assert (_engine.leases(), source.leased, source.released) == (before + 1, 1, 0)

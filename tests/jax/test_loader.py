@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_replicas_share_memory(dataset: zenith.Dataset) -> None:
 
 
 def test_a_slab_comes_back_when_the_array_is_gone_and_not_before(dataset: zenith.Dataset) -> None:
+    gc.collect()  # What other tests left.
     before = _engine.leases()
     loader = DataLoader(dataset, 64, shuffle=True, seed=1, num_workers=2)
     iterator = iter(loader)
@@ -131,6 +133,7 @@ def test_a_slab_comes_back_when_the_array_is_gone_and_not_before(dataset: zenith
 
 
 def test_donation_copies_and_gives_the_slab_back(dataset: zenith.Dataset, handed_out: list[_engine.Part]) -> None:
+    gc.collect()  # What other tests left.
     before = _engine.leases()
     batch = next(iter(DataLoader(dataset, 64)))
     x = batch.pop("x")
@@ -147,6 +150,7 @@ def test_donation_copies_and_gives_the_slab_back(dataset: zenith.Dataset, handed
 
 
 def test_arrays_that_are_kept_for_ever_cost_new_memory_and_nothing_else(dataset: zenith.Dataset) -> None:
+    gc.collect()  # What other tests left.
     before = _engine.leases()
     kept = list(DataLoader(dataset, 64, num_workers=2))
     assert _engine.leases() == before + 3 * len(kept)
