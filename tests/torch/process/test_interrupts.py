@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -71,7 +72,7 @@ def test_between_epochs_of_persistent_workers() -> None:
     """Workers are asked to begin anew, and have not answered yet."""
 
     def slow(index: int) -> int:
-        time.sleep(0.5 if index == 3 else 0)
+        time.sleep(1 if index == 3 else 0)
         return index
 
     loader = DataLoader(Call(slow, 12), num_workers=2, persistent_workers=True, prefetch_factor=3)
@@ -84,15 +85,20 @@ def test_between_epochs_of_persistent_workers() -> None:
 
 
 def test_in_a_destructor_it_comes_afterwards() -> None:
+    is_under_way = multiprocessing.get_context("fork").Event()
+
     def slow(index: int) -> int:
-        time.sleep(0.5 if index else 0)
+        if index:
+            is_under_way.set()
+            time.sleep(2)
         return index
 
-    iterator = iter(DataLoader(Call(slow, 3), num_workers=1))
+    iterator = iter(DataLoader(Call(slow, 3), num_workers=1, multiprocessing_context="fork"))
     next(iterator)
-    strike(0.1)
+    assert is_under_way.wait(60)  # A worker that has not begun ends at once, and nobody waits for it.
     held = [iterator]
     del iterator
+    strike(0.3)
     with pytest.raises(KeyboardInterrupt):
         held.clear()
 
