@@ -90,26 +90,26 @@ def test_as_many_ranks_as_cores(launch: Launch) -> None:
 
 
 MEETS = """
-import datetime, os, torch, torch.distributed as dist
+import datetime, os, sys, torch, torch.distributed as dist
 assert dist.is_torchelastic_launched()
 tcp = f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 ranks = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
-for number, options in enumerate([{}, {"init_method": "env://"}, {"init_method": tcp, **ranks}]):
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=30), **options)
-    total = torch.tensor([dist.get_rank() + 1.0])
-    dist.all_reduce(total)
-    dist.barrier()
-    assert total.item() == 3.0
-    dist.destroy_process_group()
-names = {"RANK": os.environ["RANK"]}
+options = {"default": {}, "env": {"init_method": "env://"}, "tcp": {"init_method": tcp, **ranks}}[sys.argv[1]]
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=30), **options)
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+dist.barrier()
+assert total.item() == 3.0
+dist.destroy_process_group()
 os.write(1, b'[{"RANK": "%d"}]\\n' % ranks["rank"])
 """
 
 
-def test_groups_form_by_the_environment_and_by_address(launch: Launch, tmp_path: Path) -> None:
-    """TP-1: torch's clients of the launcher's store, one group after the other."""
+@pytest.mark.parametrize("method", ["default", "env", "tcp"])
+def test_groups_form_by_the_environment_and_by_address(launch: Launch, tmp_path: Path, method: str) -> None:
+    """TP-1: torch's clients of the launcher's store. A run for each: a second group would find the addresses of the first there."""
     (tmp_path / "meets.py").write_text(MEETS)
-    said = launch("--nproc-per-node=2 meets.py", GLOO_SOCKET_IFNAME="lo")
+    said = launch(f"--nproc-per-node=2 meets.py {method}", GLOO_SOCKET_IFNAME="lo")
     assert [one[0]["RANK"] for one in said] == ["0", "1"]
     assert not is_torchelastic_launched(), "only where there is a launcher"
 
