@@ -6,13 +6,11 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-
+use crate::listening::said;
 use crate::plan::Environment;
 
 /// Where packages, "configless" nodes and providers have it, under the root.
@@ -87,31 +85,12 @@ fn asked(environment: &Environment) -> Option<Duration> {
     command.args(["show", "config"]).env("PATH", path);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut asked = command.spawn().ok()?;
-    let text = asked.stdout.take().map(|stdout| until(stdout, Instant::now() + ASK_MAX)).unwrap_or_default();
+    let said = asked.stdout.take().map(|stdout| said(stdout, Instant::now() + ASK_MAX, FILE_BYTES_MAX as usize));
+    let text = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
     // It has said what it had to say, or will not.
     let _ = asked.kill();
     let _ = asked.wait();
     text.lines().find_map(value)
-}
-
-fn until(mut from: impl Read + AsFd, end: Instant) -> String {
-    let mut bytes = Vec::new();
-    loop {
-        let mut awaited = [PollFd::new(&from, PollFlags::IN)];
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
-        match rustix::event::poll(&mut awaited, left.as_ref()) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => break,
-        }
-        let mut part = [0; 4096];
-        match from.read(&mut part) {
-            Ok(count) if count > 0 && (bytes.len() as u64) < FILE_BYTES_MAX => bytes.extend(&part[..count]),
-            _ => break,
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

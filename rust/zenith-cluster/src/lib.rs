@@ -12,6 +12,7 @@ pub mod folders;
 pub mod gang;
 mod handing_over;
 mod kill_wait;
+mod listening;
 mod machine;
 mod meeting_point;
 mod observe;

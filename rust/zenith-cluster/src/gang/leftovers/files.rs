@@ -9,7 +9,6 @@ use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
@@ -17,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use super::kernel;
 use crate::gang::spawn::{self, Forked};
 use crate::gang::tree;
+use crate::listening::said;
 
 const FOLDER: &str = "/dev/shm";
 /// How names begin that a library draws at random, so that only who is told them can open them: torch's tensors, the blocks
@@ -140,22 +140,7 @@ fn tell(fresh: &[Entry], holders: &[Holder], device: u64, to: OwnedFd) {
 
 /// In the parent: what the child says until it ends or the time is over.
 fn told(from: OwnedFd, until: Instant) -> Vec<u32> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut awaited = [PollFd::new(&from, PollFlags::IN)];
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-        match rustix::event::poll(&mut awaited, left.as_ref()) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => break,
-        }
-        let mut part = [0; 4096];
-        match rustix::io::read(&from, &mut part) {
-            Ok(count) if count > 0 => bytes.extend(&part[..count]),
-            _ => break,
-        }
-    }
+    let bytes = said(from, until, usize::MAX);
     bytes.chunks_exact(4).filter_map(|number| Some(u32::from_le_bytes(number.try_into().ok()?))).collect()
 }
 
